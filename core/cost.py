@@ -70,6 +70,11 @@ class TrainingPrice(ConfigSection):
     sample: float = Field(ge=0)
     """Generated."""
 
+    def usd(self, trained: int, prefilled: int, sampled: int) -> float:
+        """Return the cost of tokens in US dollars."""
+        dollars = trained * self.train + prefilled * self.prefill + sampled * self.sample
+        return dollars / _MILLION
+
 
 class PriceTable(ConfigSection):
     """Prices of models, by name or pattern."""

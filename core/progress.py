@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
+LOGGERS = ("core", "tasks", "flows")
+"""Loggers of this project, whose lines are written to the terminal and to a run's log."""
 allowed = True
 """Whether bars may be shown; false where a program reads stderr."""
 

@@ -26,7 +26,7 @@ from core.progress import Progress, Silent
 from core.store import Manifest, Store
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 Settings = TypeVar("Settings", bound=ConfigSection)
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""The baseline flow: the pipeline of core.pipeline.baselines as a Prefect flow."""
+"""The baseline flow: the pipeline of core.pipeline.distillation as a Prefect flow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from prefect import flow
 
 from core.config import Config
-from core.pipeline.baselines import REPORT, measure_baselines
+from core.pipeline.distillation import BASELINE_REPORT, measure_baselines
 from core.pipeline.opening import opened
-from core.pipeline.switches import switches
+from core.pipeline.runners import switches
 from flows.runtime import PrefectRunner, flow_run_name, resolved_of, show_report
 
 
@@ -37,7 +37,7 @@ def baseline(
     chosen = switches(resolved.config.stages, (), skip, refresh)
     with opened(resolved, chosen, PrefectRunner, new=new) as run:
         page = measure_baselines(run)
-        show_report("baseline-report", REPORT, run.view, run.failures)
+        show_report("baseline-report", BASELINE_REPORT, run.view, run.failures)
     return page
 
 

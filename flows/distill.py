@@ -12,15 +12,15 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from core import locations
 from core.config import Config
 from core.errors import Failures, Part
-from core.pipeline import evaluate
 from core.pipeline.opening import opened, reopened
 from core.pipeline.run import distill_all, report_page, run_sweep
-from core.pipeline.switches import switches
+from core.pipeline.run import evaluate_checkpoint as measure_checkpoint
+from core.pipeline.runners import switches
 from core.store import Store
 from core.summary.run_records import Modes
 from core.summary.summarize import Format, cells, default_path, save, summarize_runs
 from core.sweep.arms import Sweep, load_sweep
-from core.sweep.report import FOLDER, MARKDOWN
+from core.sweep.sweep_report import FOLDER, MARKDOWN
 from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
     published.
     """
     with reopened(root, run, PrefectRunner) as runner:
-        return evaluate.evaluate_checkpoint(runner, checkpoint)
+        return measure_checkpoint(runner, checkpoint)
 
 
 @flow(name="summarize", persist_result=False)

@@ -17,14 +17,14 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from core import jsonio
-from core.bundle import Weights
-from core.bundle.opening import FILE
 from core.engines import Device
 from core.errors import Failures, Part, UserError
+from core.export import Weights
+from core.export.bundle import FILE
 from core.predict import job as jobs
 from core.predict.job import Job, JobResult, Shard, assemble, held, shards
-from core.predict.options import PredictOptions, Runner
-from core.predict.student import Student, find, open_student
+from core.predict.loaded_student import Student, find, open_student
+from core.predict.predict_options import PredictOptions, Runner
 from core.report.render import code
 from tasks.stages import RETRIES, ArtifactProgress
 

@@ -1,4 +1,4 @@
-"""The reinforce flow: the pipeline of core.pipeline.reinforce as a Prefect flow."""
+"""The reinforce flow: the pipeline of core.pipeline.reinforcement as a Prefect flow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from prefect import flow
 
 from core.config import Config
 from core.pipeline.opening import opened
-from core.pipeline.reinforce import reinforce as pipeline
+from core.pipeline.reinforcement import reinforce as pipeline
 from core.pipeline.run import finish, report_page
-from core.pipeline.switches import switches
+from core.pipeline.runners import switches
 from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of
 
 

@@ -33,7 +33,7 @@ from core.errors import Failures, Part
 from core.evaluation.analysis import Analysis
 from core.pipeline.reporting import CURVE
 from core.pipeline.run import resolve_for_run
-from core.pipeline.run_folder import RL, STUDENT, Phase
+from core.pipeline.run_context import RL, STUDENT, Phase
 from core.pipeline.runners import PendingStage, Runner
 from core.progress import Progress
 from core.report.render import plain

@@ -24,7 +24,7 @@ from prefect.filesystems import RemoteFileSystem
 from prefect.tasks import exponential_backoff
 
 from core.errors import PassingError
-from core.pipeline import baselines, distill, reinforce  # noqa: F401  # they declare all stages
+from core.pipeline import distillation, reinforcement  # noqa: F401  # they declare all stages
 from core.progress import BarProgress, Progress, describe
 from core.stage import ACTIONS, STAGES, Stage, StageCall, build
 from core.store import Store

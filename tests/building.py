@@ -6,7 +6,7 @@ from typing import Any
 
 from core.config import Config
 from core.data.stage import SplitSettings, split
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.progress import Silent
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, reject

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from core.config.loading import load as load_config
     from core.errors import StageError, UnderstudyError, UserError
     from core.pipeline.run import reinforce, run
-    from core.predict.student import Prediction, Student, load
+    from core.predict.loaded_student import Prediction, Student, load
     from core.report import section as register_section
     from core.results import ReinforcementResult, RunResult
     from core.stage import stage as register_stage
@@ -87,14 +87,14 @@ __all__ = [
 
 _SOURCES = {
     "Config": ("core.config", "Config"),
-    "Prediction": ("core.predict.student", "Prediction"),
+    "Prediction": ("core.predict.loaded_student", "Prediction"),
     "ReinforcementResult": ("core.results", "ReinforcementResult"),
     "RunResult": ("core.results", "RunResult"),
     "StageError": ("core.errors", "StageError"),
-    "Student": ("core.predict.student", "Student"),
+    "Student": ("core.predict.loaded_student", "Student"),
     "UnderstudyError": ("core.errors", "UnderstudyError"),
     "UserError": ("core.errors", "UserError"),
-    "load": ("core.predict.student", "load"),
+    "load": ("core.predict.loaded_student", "load"),
     "load_config": ("core.config.loading", "load"),
     "register_engine": ("core.config", "register_engine"),
     "register_metric": ("core.config", "metric"),

@@ -19,7 +19,7 @@ from core.records import SPLITS, SplitName, write_examples
 from core.stage import StageIO, stage
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 FILE = "split_summary.json"
 # The notices are part of the stage's output: other words would give it another digest.

@@ -36,7 +36,7 @@ from core.rulebook import MIN_QUOTE, cited, load_rulebook, missing_quotes, quote
 from core.stage import StageIO, stage
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 RESAMPLES = 2_000
 LEAST_ROWS = 10

@@ -35,7 +35,7 @@ from core.student.encoding import Encoder, EncodeSettings, Prompt
 from core.student.train_stage import checkpoint
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

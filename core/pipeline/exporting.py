@@ -1,5 +1,6 @@
 """The end of a run: test is read once, with checkpoint, calibration and threshold frozen on val, and the
-student is compared with other scorers on the same rows, each with its own threshold from val."""
+student is compared with other scorers on the same rows, each with its own threshold from val.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +8,92 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from core.bundle.stage import BundleSettings, bundle
+from core import jsonio
 from core.errors import CLASSICAL, ConfigError, DataError, MissingInputError, Part, StoreError, UserError
-from core.evaluation.analysis import AnalyseSettings, analyse
+from core.evaluation.analysis import AnalyseSettings, Kind, ScorerSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES
 from core.evaluation.student_scores import ExplainSettings, MeasureSettings, explain, export
 from core.evaluation.threshold import DEFAULT
-from core.export.adapter import AdapterSettings, adapter
+from core.export.stage import AdapterSettings, BundleSettings, adapter, bundle
+from core.jsonio import Record
 from core.pipeline.opening import run_config
-from core.pipeline.run_folder import STUDENT, Phase
+from core.pipeline.run_context import STUDENT, Phase
 from core.pipeline.runners import Runner
-from core.pipeline.scorers import BASELINES, Scorer, read_baselines
-from core.pipeline.training import Trained
+from core.pipeline.training_loop import Trained
 from core.records import SplitName
-from core.results import AdapterDownload
+from core.results import AdapterDownload, GridPoint, Setting
 from core.store import Manifest, RunView
 from core.store.run_view import split_digest
 from core.teacher.samples import SampleSummary
 from core.teacher.stage import SAMPLES_FILE
 
+BASELINES = "baselines.json"
+"""The file of the baseline stage that describes how each baseline was fitted."""
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Something that scores rows: its scores by split, and its decision, which was frozen on val.
+
+    It has one of `decision`, `threshold` (fixed by definition) and `labels_only` (a teacher's answers).
+    `file` is the name of its rows in the objects of `rows`, in which {split} is replaced.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    rows: Mapping[SplitName, Manifest]
+    decision: Manifest | None = None
+    threshold: float | None = None
+    labels_only: bool = False
+    file: str = SCORES
+
+    def settings(self, split: SplitName) -> ScorerSettings:
+        return ScorerSettings(
+            name=self.name,
+            title=self.title,
+            kind=self.kind,
+            scored=self.name,
+            file=self.file.format(split=split),
+            decision=None if self.decision is None else f"{self.name} decision",
+            threshold=self.threshold,
+            labels_only=self.labels_only,
+        )
+
+    def inputs(self, split: SplitName) -> dict[str, Manifest]:
+        found = {self.name: self.rows[split]}
+        return found if self.decision is None else {**found, f"{self.name} decision": self.decision}
+
+    @property
+    def frozen(self) -> Manifest:
+        """The decision of a student, which always has one."""
+        assert self.decision is not None, f"{self.name} has no decision of its own"
+        return self.decision
+
+
+class FittedBaseline(Record):
+    """How a classical baseline was fitted, as baselines.json describes it."""
+
+    title: str
+    impossible: str | None = None
+    """Why it cannot be fitted to these rows."""
+    trained_on: str | None = None
+    settings: dict[str, Setting | list[Setting]] | None = None
+    grid: tuple[GridPoint, ...] | None = None
+    settings_reason: str | None = None
+
+
+def read_baselines(path: Path) -> dict[str, FittedBaseline]:
+    """The classical baselines of a BASELINES file, by name."""
+    return {
+        name: FittedBaseline.from_json(about, f"{path}: {name}")
+        for name, about in jsonio.read_json(path).items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +274,12 @@ def compare_baselines(
     found += classical_baselines(run, parts)
     with run.optional(Part.LABEL_ONLY_RUN):
         if (named := run.config.baselines.label_only_run) is not None:
-            found.append(_label_only_student(run, parts, named))
+            view = _usable(run, named)
+            _check_split(view, parts)
+            rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
+            decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
+            title = f"Label-only student (run {named})"
+            found.append(Scorer("label_only_run", title, "baseline", rows, decision))
     with run.optional(Part.TEACHER):
         if labeled:
             answers, model = next(iter(labeled.values())), "not asked yet"
@@ -280,15 +349,6 @@ def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:
                 _check_split(view, parts)
     except (StoreError, ConfigError) as e:
         log.debug("run %s of baselines.label_only_run cannot be read: %s", named, e)
-
-
-def _label_only_student(run: Runner, parts: Manifest, named: str) -> Scorer:
-    """The student of another run that learned labels without reasons; see baselines.label_only_run."""
-    view = _usable(run, named)
-    _check_split(view, parts)
-    rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
-    decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
-    return Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)
 
 
 def _usable(run: Runner, named: str) -> RunView:

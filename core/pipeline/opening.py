@@ -1,7 +1,7 @@
 """Opening a run: its name is locked and claimed for its config, its log and state are written.
 
 A run's name belongs to one config: the same config resumes the run, another one is refused or, with --new,
-keeps the earlier run under another name.
+keeps the earlier run under another name. The runs of other seeds have names and configs of their own.
 """
 
 from __future__ import annotations
@@ -11,28 +11,35 @@ import datetime as dt
 import itertools
 import json
 import logging
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from core.config import ResolvedConfig, differences
-from core.config.config import render
+from core.config import Config, ResolvedConfig, differences
+from core.config.config import render, walk
 from core.config.loading import ConfigSource, parse_source, resolve
 from core.config.student import from_first_version
 from core.errors import ConfigError, Failures, UnderstudyError, UserError
-from core.pipeline.run_log import run_log
-from core.pipeline.runners import Runner
-from core.pipeline.switches import Switches
-from core.store import RunView, Store, pointers, run_names
+from core.export.run_files import SplitMetrics, metrics_name
+from core.pipeline.runners import Runner, Switches
+from core.progress import LOGGERS
+from core.records import SplitName
+from core.report import SeedResult
+from core.store import Manifest, RunView, Store, explained, pointers, run_names
 from core.store.run_view import CONFIG, SUMMARY, record_code
+from core.student.encode_stage import encode
 from core.tracking.trackers import tracked
 
 log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", bound=Runner)
-
-_SHOWN = 8
+_KEYS_SHOWN = 8
 _PHASES = ("data_splits", "teacher_phase", "student_phase", "baseline_phase", "rl_phase")
+LOG = "train.log"
+_UPLOAD_EVERY = 30.0
+"""Seconds between two uploads of the log to a remote root."""
 
 
 @contextlib.contextmanager
@@ -98,7 +105,17 @@ def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> str | None:
     if not new:
         refuse_other(view, resolved)
     elif other_config(view, resolved):
-        aside = _set_aside(view)
+        backend, taken = view.store.backend, run_names(view.store)
+        aside = dated = f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
+        numbers = itertools.count(2)
+        while aside in taken:  # another one within the same second
+            aside = f"{dated}-{next(numbers)}"
+        before, after = f"runs/{view.name}/", f"runs/{aside}/"
+        files = [f.path for f in backend.list(before)]
+        for path in files:
+            backend.copy(path, after + path.removeprefix(before))
+        pointers.retarget(view.store, before, after)
+        backend.remove(files)
         log.info("run %s begins again; the earlier one is kept as run %s", view.name, aside)
     view.write(CONFIG, render(resolved))
     return aside
@@ -109,8 +126,8 @@ def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:
     differing = other_config(view, resolved)
     if not differing:
         return
-    more = len(differing) - _SHOWN
-    listed = "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    more = len(differing) - _KEYS_SHOWN
+    listed = "; ".join(differing[:_KEYS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
     raise UserError(
         f"run {view.name} at {view.where()} was made with another config: {listed}. Either add --new, which "
         f"keeps that run under another name and starts {view.name} again, or choose another name: "
@@ -131,7 +148,7 @@ def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
         return []
     path = Path(view.where(CONFIG))
     try:
-        before = resolve(path, _recorded(path, text))
+        before = resolve(path, _parse_recorded(path, text))
     except ConfigError as e:
         return [f"it was made by another version, whose config this one cannot read ({e})"]
     return differences(before.config, resolved.config)
@@ -146,10 +163,10 @@ def run_config(view: RunView) -> ResolvedConfig:
     place = {"run.root": view.store.backend.url, "run.name": view.name}
     # In quotes: a name such as 2026 is not a number.
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in place.items()]
-    return resolve(path, _recorded(path, view.config_text()), overrides)
+    return resolve(path, _parse_recorded(path, view.config_text()), overrides)
 
 
-def _recorded(path: Path, text: str) -> ConfigSource:
+def _parse_recorded(path: Path, text: str) -> ConfigSource:
     """A run's recorded config, also that of a run of version 0.1."""
     source = parse_source(path, text)
     match source.values:
@@ -158,17 +175,130 @@ def _recorded(path: Path, text: str) -> ConfigSource:
     return source
 
 
-def _set_aside(view: RunView) -> str:
-    """Keep a run under its name and the present time, which is returned; pointers follow."""
-    backend, taken = view.store.backend, run_names(view.store)
-    aside = dated = f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
-    numbers = itertools.count(2)
-    while aside in taken:  # another one within the same second
-        aside = f"{dated}-{next(numbers)}"
-    before, after = f"runs/{view.name}/", f"runs/{aside}/"
-    files = [f.path for f in backend.list(before)]
-    for path in files:
-        backend.copy(path, after + path.removeprefix(before))
-    pointers.retarget(view.store, before, after)
-    backend.remove(files)
-    return aside
+class RunLog(logging.FileHandler):
+    """A log on a disk that may be full. Errors of writing it are ignored: the lines are on the terminal,
+    too, and the error that reports the full disk matters more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
+def run_log(view: RunView, level: str) -> Iterator[None]:
+    """Write our log lines from `level` on to the run's train.log inside the block.
+
+    The error that ends the run is written there as well; on the terminal the command line prints it. Under a
+    remote root the file is uploaded every 30 s and when the run ends.
+    """
+    with _log_file(view) as path:
+        with explained(path, "write"):
+            handler = RunLog(path, mode="a", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for logger in map(logging.getLogger, LOGGERS):
+            logger.addHandler(handler)
+            if logger.level == logging.NOTSET:
+                logger.setLevel(level)
+        try:
+            yield
+        except BaseException as e:
+            values = {"name": __name__, "levelname": "ERROR", "msg": f"{type(e).__name__}: {e}"}
+            handler.handle(logging.makeLogRecord({**values, "levelno": logging.ERROR}))
+            raise
+        finally:
+            for logger in map(logging.getLogger, LOGGERS):
+                logger.removeHandler(handler)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _log_file(view: RunView) -> Iterator[Path]:
+    """Yield the file of the log; that of a remote root is a temporary one, which a thread uploads."""
+    folder = view.store.backend.folder
+    if folder is not None:
+        path = folder / "runs" / view.name / LOG
+        with explained(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        return
+
+    def upload() -> None:
+        try:
+            view.write(LOG, path.read_text(encoding="utf-8", errors="replace"))
+        except UnderstudyError as e:  # the run matters more than its log
+            log.debug("the log was not uploaded: %s", e)
+
+    def keep_uploading() -> None:
+        while not ended.wait(_UPLOAD_EVERY):
+            upload()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path, ended = Path(temporary) / LOG, threading.Event()
+        path.write_text(view.read(LOG) or "", encoding="utf-8")
+        thread = threading.Thread(target=keep_uploading, name="train.log", daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            ended.set()
+            thread.join()
+            upload()
+
+
+def seed_run_name(run: str, seed: int) -> str:
+    return f"{run}-seed{seed}"
+
+
+def other_seeds(config: Config) -> tuple[int, ...]:
+    """The seeds that are trained besides the run's own."""
+    return config.student.seeds[1:]
+
+
+def seed_config(config: Config, run: str, seed: int) -> Config:
+    """The config of a run with another seed, which is never published: the seed to publish is fixed in
+    advance, so that it cannot be chosen by its results."""
+    named = config.run.model_copy(update={"name": seed_run_name(run, seed)})
+    student = config.student.model_copy(update={"seeds": (seed,)})
+    return config.model_copy(update={"run": named, "student": student, "publish": False})
+
+
+def resolve_seed(resolved: ResolvedConfig, seed: int) -> ResolvedConfig:
+    """The config of a run with another seed, and where its values come from."""
+    config = seed_config(resolved.config, resolved.run_name, seed)
+    origins = {key: resolved.origins.get(key, "") for key, _, _ in walk(config)}
+    for key in (("run", "name"), ("student", "seeds"), ("publish",)):
+        origins[key] = f"student.seeds of run {resolved.run_name}"
+    return ResolvedConfig(config, origins)
+
+
+def seed_results(
+    store: Store, run: str, config: Config, encoded: Manifest, split: SplitName, *, label_only: bool
+) -> list[SeedResult]:
+    """The results of other seeds on a split, as far as they are measured.
+
+    A student that learned from examples other than `encoded`, or by another config, is an earlier run's.
+    """
+    out, file = [], metrics_name(split, label_only=label_only)
+    for seed in other_seeds(config):
+        view = RunView(store, seed_run_name(run, seed))
+        found = store.read_json(f"runs/{view.name}/student_phase/{file}")
+        record = view.stages().get(encode.name)
+        if found is None or record is None or record.digest != encoded.digest or view.read(CONFIG) is None:
+            continue
+        with contextlib.suppress(ConfigError):  # of another version
+            if not differences(run_config(view).config, seed_config(config, run, seed)):
+                read = SplitMetrics.from_json(found, f"{view.name}/{file}")
+                out.append(SeedResult(view.name, seed, read.metrics))
+    return out
+
+
+def missing_seeds(config: Config, measured: Sequence[SeedResult]) -> list[str]:
+    """A sentence on the seeds that are not among those measured."""
+    left = [str(seed) for seed in other_seeds(config) if seed not in {result.seed for result in measured}]
+    if not left:
+        return []
+    what = f"Seed {left[0]} was" if len(left) == 1 else f"Seeds {', '.join(left)} were"
+    return [f"{what} named and not measured yet: the same command continues with the rest."]

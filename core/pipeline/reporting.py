@@ -1,43 +1,82 @@
-"""Writes the last files of a run: predictions, metrics, manifests, report, summary, pointer."""
+"""The last files of a run: predictions, metrics, manifests, report, summary, pointer."""
 
 from __future__ import annotations
 
-from typing import Any
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, TypeVar
 
-from core.bundle.stage import FOLDER as BUNDLE
+from core import jsonio
 from core.errors import Part
 from core.evaluation.analysis import FILE as ANALYSIS
-from core.evaluation.decision import DECISION
-from core.evaluation.metrics import Metrics
+from core.evaluation.decision import DECISION, Decided
+from core.evaluation.predictions import Predictions
+from core.evaluation.slices import HARDNESS, HardTexts
+from core.evaluation.student_scores import EXPLAINED, ScoringSummary
 from core.evaluation.threshold import rule
-from core.export.manifests import Pointer, ReinforcedPointer, SplitMetrics, file_name, metrics_name
-from core.export.predictions import write_predictions
-from core.jsonio import now
-from core.pipeline.outcome import Outcome
-from core.pipeline.report_data import report_of
-from core.pipeline.run_folder import STUDENT, adapter_path, state_path
-from core.pipeline.scorers import Scorer
-from core.records import SplitName, read_examples
-from core.report import render_markdown, render_page, run_report
-from core.report.plots import save_learning_curve
-from core.results import (
-    AdapterDownload,
-    AdapterDownloads,
-    Ledger,
-    ReinforcedVal,
-    ReinforcementResult,
-    RunResult,
-    SelectedStep,
-    StudentSetup,
-    TeacherFigures,
+from core.export.run_files import (
+    CostEstimate,
+    Pointer,
+    ReinforcedPointer,
+    SplitMetrics,
+    file_name,
+    metrics_name,
+    write_predictions,
 )
-from core.rl.rewards import RLSegmentSummary
+from core.jsonio import now
+from core.pipeline.exporting import Scorer
+from core.pipeline.opening import missing_seeds, seed_results
+from core.pipeline.outcome import Outcome, pointer_of, reinforcement_result, run_result
+from core.pipeline.plan_runners import ESTIMATE_FILE
+from core.pipeline.run_context import STUDENT
+from core.pipeline.training_loop import adapter_path, state_path
+from core.records import SplitName, read_examples
+from core.report import (
+    Mistake,
+    ModelBlock,
+    Reinforced,
+    ReportData,
+    SeedResult,
+    plural,
+    render_markdown,
+    render_page,
+    run_report,
+    were,
+)
+from core.report.plots import save_learning_curve
+from core.report.scorer_sections import worst
+from core.results import Ledger
+from core.rl.rewards import RLStep
+from core.rl.stages import STEPS
 from core.stage import action
 from core.store import pointers
-from core.store.run_view import current_code
+from core.store.run_view import FOLDER, current_code, find_test_reads
+from core.student.encode_stage import SUMMARY_FILE as ENCODED
+from core.student.encode_stage import EncodeSummary
+from core.student.train_stage import STEPS_FILE, read_steps
 
 CURVE = "learning_curve.png"
-_RL_COUNTS = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")
+_Fact = TypeVar("_Fact")
+_SETTINGS = {"resolved_config.yaml": "every setting and where it comes from"}
+_FILES = {
+    "student_phase/analysis.json": "every figure of the tables and plots",
+    "student_phase/eval_history.jsonl": "every checkpoint on val",
+    "student_phase/learning_curve.png": "the curve as a picture",
+    "student_phase/bundle": "all that a deployment needs, for understudy predict, with a model card",
+    "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
+    "teacher_phase/hard_examples.jsonl": "texts whose every answer was rejected, with the reasons",
+    "split_summary.json": "counts of the data: rows used, left out, duplicate",
+    **_SETTINGS,
+}
+_RL_FILES = {
+    "rl_phase/analysis.json": "every figure of the tables and plots",
+    "rl_phase/rl_history.jsonl": "every step: rewards, groups, loss, tokens, seconds",
+    "rl_phase/rollouts.jsonl": "answers of each step with what they earned",
+    "rl_phase/eval_history.jsonl": "every checkpoint on val",
+    "rl_phase/reinforce.json": "the settings and the start",
+    **_SETTINGS,
+}
 
 
 @action("report")
@@ -80,10 +119,10 @@ def write_exports(o: Outcome, folder: str | None = None) -> None:
     folder = folder or o.phase.folder
     o.view.fill(o.exported.analysis, {ANALYSIS: f"{folder}/{ANALYSIS}"})
     for mode in o.exported.modes:
-        _export(o, mode, folder)
+        _export_mode(o, mode, folder)
 
 
-def _export(o: Outcome, mode: Scorer, folder: str) -> None:
+def _export_mode(o: Outcome, mode: Scorer, folder: str) -> None:
     """Write the files of one mode; the label-only mode has no predictions."""
     view, frozen, label_only = o.view, o.readings.decision(mode), mode.kind == "label_only"
     on_val = mode.rows["val"]
@@ -129,7 +168,7 @@ def write_report(o: Outcome) -> str:
     optional parts that failed.
     """
     data, view, phase = report_of(o), o.view, o.phase
-    result = _run_result(o) if o.reinforcement is None else _reinforcement_result(o)
+    result = run_result(o) if o.reinforcement is None else reinforcement_result(o)
     place = f"{phase.folder}/{CURVE}"
     with o.failures.optional(Part.PLOT, "learning curve as an image file"), view.replacing(place) as path:
         save_learning_curve(data, path)
@@ -154,105 +193,6 @@ def page_of(o: Outcome) -> str:
     return o.phase.report if Part.PAGE in o.failures else o.phase.page
 
 
-def _run_result(o: Outcome) -> RunResult:
-    """The run's result without what is only known once the reports are written: cost and failed parts."""
-    teacher, run, others = o.teacher_summary(), f"runs/{o.view.name}", o.exported.others
-    measured = [s for s in others if s.name == "untrained"]
-    baselines = [s for s in others if s.kind == "baseline"]
-    assert teacher is not None, "only reinforcement has no teacher's answers"
-    student, chosen = o.config.student, o.selection
-    download = None
-    if o.home is not None:
-        found = AdapterDownload.from_json(o.home.summary, o.home.path)
-        download = found.model_copy(update={"output_dir": f"{STUDENT.folder}/adapter"})
-    return RunResult(
-        run_dir=run,
-        teacher_dir=f"{run}/teacher_phase",
-        report_path=f"{run}/{STUDENT.report}",
-        final_model_path=adapter_path(o.final),
-        best_model_path=o.model_path,
-        resume_state_path=state_path(o.final),
-        best_step=chosen.step,
-        best_val_macro_f1=o.trained.curve[chosen.step]["macro_f1"],
-        selection_metric=chosen.metric,
-        best_val_selection_score=chosen.score,
-        best_val_selection_metric_value=chosen.value,
-        beats_untrained=chosen.beats_untrained,
-        selection_reason=chosen.reason,
-        teacher_summary=TeacherFigures.of(teacher),
-        sizes=o.sizes(),
-        test=_on_test(o),
-        untrained=o.failures.attempt(
-            Part.FACTS,
-            "untrained",
-            lambda: {split: o.readings.metrics(s, split) for s in measured for split in s.rows},
-            dict,
-        ),
-        baselines=o.failures.attempt(Part.FACTS, "baselines", lambda: o.readings.results(baselines), dict),
-        funnel=teacher.funnel,
-        timings=o.seconds(),
-        adapter_downloads=AdapterDownloads(best_val=download),
-        student=StudentSetup(engine=student.engine.kind, base_model=student.model, target=student.target),
-        made_by=current_code(),
-    )
-
-
-def _on_test(o: Outcome) -> dict[str, Metrics]:
-    return {m.name: o.readings.metrics(m, "test") for m in o.exported.modes if "test" in m.rows}
-
-
-def _reinforcement_result(o: Outcome) -> ReinforcementResult:
-    """The result of reinforcement without what is only known once the reports are written."""
-    of, chosen = o.learned, o.selection
-    others = [s for s in o.exported.others if "test" in s.rows and not s.labels_only]
-    segments = [RLSegmentSummary.from_json(m.summary, m.path) for m in o.trained.segments]
-    return ReinforcementResult(
-        start=of.start.result,
-        steps=o.trained.last,
-        steps_planned=of.planned,
-        best_step=chosen.step,
-        selection=SelectedStep(metric=chosen.metric, value=chosen.value, reason=chosen.reason),
-        best_model_path=o.model_path,
-        final_model_path=adapter_path(o.final),
-        final_state_path=state_path(o.final),
-        val=ReinforcedVal(start=o.trained.curve[0], best=o.trained.curve[chosen.step]),
-        val_reward={str(step): rewards.reward_mean for step, rewards in of.rewards.items()},
-        **{count: sum(getattr(s, count) for s in segments) for count in _RL_COUNTS},
-        test=_on_test(o),
-        compared=o.failures.attempt(
-            Part.FACTS, "compared", lambda: {s.name: o.readings.metrics(s, "test") for s in others}, dict
-        ),
-    )
-
-
-def pointer_of(o: Outcome) -> Pointer:
-    """Where the chosen model is, and its frozen decision."""
-    frozen, student, run = o.readings.decision(o.first), o.config.student, f"runs/{o.view.name}"
-    metrics = metrics_name(o.exported.split, label_only=o.first.kind == "label_only")
-    return Pointer(
-        saved_at=now(),
-        run_name=o.view.name,
-        final_model_path=adapter_path(o.final),
-        best_model_path=o.model_path,
-        resume_state_path=state_path(o.final),
-        best_step=o.selection.step,
-        threshold=frozen.threshold,
-        threshold_reason=frozen.reason,
-        calibrator=frozen.calibrator,
-        decision_path=f"{o.first.frozen.folder}/{DECISION}",
-        metrics_path=f"{run}/{o.phase.folder}/{metrics}",
-        run_dir=run,
-        engine=student.engine.kind,
-        base_model=student.model,
-        base_digest=o.context.base_digest,
-        target=student.target,
-        prompts_digest=o.context.prompts.student_digest,
-        server=o.context.engine.identity.server,
-        sampler_path=adapter_path(o.exported.checkpoint) if o.home is not None else None,
-        bundle_path=None if o.bundle is None else f"{o.bundle.folder}/{BUNDLE}",
-    )
-
-
 def _publish(o: Outcome, pointer: Pointer, name: str, latest: str) -> list[str]:
     """Publish a pointer after what it names under the root; a server was asked for its files before."""
     paths = (
@@ -266,3 +206,171 @@ def _publish(o: Outcome, pointer: Pointer, name: str, latest: str) -> list[str]:
     )
     needed = [p for p in paths if p is not None and "://" not in p]
     return pointers.publish(o.store, name, pointer.to_json(), needed, latest=latest)
+
+
+def report_of(o: Outcome) -> ReportData:
+    """Return the values of the report; optional ones that cannot be read are recorded as failures."""
+    store, exported = o.store, o.exported
+
+    def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
+        return o.failures.attempt(Part.FACTS, what, make, otherwise)
+
+    losses, measured, missing = list[tuple[int, float]](), list[SeedResult](), list[str]()
+    if o.reinforcement is None:  # rewards have no loss, and are learned with one seed
+        for segment in o.trained.segments:
+            losses += [(s.step + 1, s.loss) for s in read_steps(store.file(segment, STEPS_FILE))]
+        if (encoded := o.encoded) is not None:
+            at, label_only = (
+                (store, o.view.name, o.config, encoded, exported.split),
+                o.first.kind == "label_only",
+            )
+            measured = optional("other seeds", lambda: seed_results(*at, label_only=label_only), list)
+        missing = missing_seeds(o.config, measured)
+    baselines = [s for s in exported.others if s.kind == "baseline"]
+    return ReportData(
+        run_name=o.view.name,
+        generated_at=now(),
+        config=o.config,
+        analysis=o.analysis,
+        decisions=_decisions(o),
+        selection=o.selection,
+        curve=dict(sorted(o.trained.curve.items())),
+        sizes=o.sizes(),
+        models=_models(o),
+        losses=losses,
+        val_baselines=optional(
+            "baselines on val", lambda: {s.title: o.readings.metrics(s, "val") for s in baselines}, dict
+        ),
+        teacher=o.teacher_summary,
+        hardness=optional(
+            "hard texts", lambda: [HardTexts.read(store.file(m, HARDNESS)) for m in o.hard.values()], list
+        ),
+        ledger=optional("ledger", o.ledger, lambda: None),
+        estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
+        notices=optional("notices", lambda: _notices(o), list),
+        resume_state_path=state_path(o.final),
+        mistakes=optional("worst errors", lambda: _mistakes(o), list),
+        reads=optional(
+            "reads of test",
+            lambda: find_test_reads(store, o.parts) if exported.split == "test" else [],
+            list,
+        ),
+        seeds=measured,
+        reinforced=_reinforced(o),
+        untested=missing,
+        provenance=optional("provenance", lambda: _provenance(o), list),
+        files=_files(o),
+    )
+
+
+def _decisions(o: Outcome) -> dict[str, Decided]:
+    """Decisions by scorer; only those of the student are essential."""
+    found = {s.name: Decided.read(o.store.file(s.frozen, DECISION)) for s in o.exported.modes}
+    for s in o.exported.others:
+        with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
+            if s.decision is not None:
+                found |= {s.name: Decided.read(o.store.file(s.decision, DECISION))}
+    return found
+
+
+def _estimate(o: Outcome) -> CostEstimate | None:
+    path = f"{FOLDER}/{o.view.name}/{ESTIMATE_FILE}"
+    found = None if o.reinforcement else o.store.read_json(path)
+    return None if found is None else CostEstimate.from_json(found, o.store.where(path))
+
+
+def _reinforced(o: Outcome) -> Reinforced | None:
+    if (of := o.reinforcement) is None:
+        return None
+    history = [
+        RLStep.from_json(row, f"{m.path}/{STEPS}")
+        for m in o.trained.segments
+        for row in jsonio.read_jsonl(o.store.file(m, STEPS))
+    ]
+    return Reinforced(str(of.start), of.planned, history, of.rewards)
+
+
+def _mistakes(o: Outcome) -> list[Mistake]:
+    """The worst errors, with the student's reasoning about them if it was asked."""
+    split, explained = o.exported.split, o.exported.explained
+    scored = o.readings.rows(o.first, split)
+    if explained is not None:
+        scored = scored.with_generated(Predictions.read(o.store.file(explained, EXPLAINED)))
+    examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+    return worst(examples, scored, o.readings.decision(o.first), o.context.rulebook.ids)
+
+
+def _models(o: Outcome) -> list[ModelBlock]:
+    # Those of the tables: without rows that a server failed on for another scorer.
+    metrics = o.analysis.with_probabilities[o.first.name].metrics
+    is_final = o.final is not None and o.selection.step == o.trained.last
+    best = adapter_path(o.exported.checkpoint, o.home) or "the base model, without an adapter"
+    return [
+        ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if is_final else None),
+        ModelBlock("best-val model", best, metrics),
+    ]
+
+
+def _files(o: Outcome) -> dict[str, str]:
+    label_only, folder, split = o.first.kind == "label_only", o.phase.folder, o.exported.split
+    about = f"the student's answer to each {split} text, with probability and decision"
+    return {
+        o.phase.page: "this report with its plots and the worst errors with their texts",
+        **({} if label_only else {f"{folder}/{split}.json": about}),
+        f"{folder}/{file_name('decision', label_only=label_only)}": (
+            "calibration and threshold, and how they were fitted on val"
+        ),
+        **(_FILES if o.reinforcement is None else _RL_FILES),
+    }
+
+
+def _notices(o: Outcome) -> list[str]:
+    """Sentences on rows left out, truncated texts and skewed rejection."""
+    modes, teacher = o.exported.modes, o.teacher_summary
+    out = [*o.split_summary.notices, *([] if teacher is None else teacher.notices)]
+    if len(modes) > 1 and modes[1].name not in o.analysis.scorers:
+        out.insert(0, "the label-only prompt is the student's own, so no table has it twice")
+    if o.encoded is not None:
+        encoded = EncodeSummary.read(o.store.file(o.encoded, ENCODED))
+        if (given := encoded.rationales).kind == "shuffled":
+            out.append(
+                "the student learned each text with the rationale of another text of its label, as a "
+                f"control; {given.own:,} of {plural(given.samples, 'sample')} kept one of its own text, and "
+                f"{given.same_words:,} one that reads as its own"
+            )
+        if encoded.cut_texts:
+            tokens = plural(encoded.cut_tokens, "token")
+            out.append(f"{were(encoded.cut_texts, 'training text')} truncated, by {tokens} in all")
+        if encoded.dropped:
+            out.append(f"{were(encoded.dropped, 'accepted sample')} dropped: {encoded.dropped_reason}")
+    for name, manifest in o.first.rows.items():
+        scored = ScoringSummary.from_json(manifest.summary, manifest.path)
+        if scored.cut_texts:
+            out.append(f"{name}: {were(scored.cut_texts, 'text')} truncated to fit the prompt")
+        if scored.failed_rows:
+            failed = were(scored.failed_rows, "text")
+            out.append(f"{name}: {failed} not scored by the server, and no metric counts them")
+        if scored.bounded_rows:
+            bounded = plural(scored.bounded_rows, "text")
+            out.append(
+                f"{name}: the server did not list a label of {bounded}, so its probability is an upper bound"
+            )
+    return out
+
+
+def _provenance(o: Outcome) -> list[tuple[str, str]]:
+    code, checkpoint = current_code(), o.exported.checkpoint
+    splits = [f"{name}.csv" for name in o.sizes()]
+    return [
+        ("understudy", code.version or ""),
+        ("commit", code.commit or ""),
+        ("python", platform.python_version()),
+        *((name, metadata.version(name)) for name in o.config.student.engine.packages),
+        *((name, o.parts.files[name].sha256) for name in splits),
+        ("base model", o.context.base_digest),
+        ("prompts", o.context.prompts.student_digest),
+        ("rulebook", o.context.rulebook.digest),
+        *([] if o.kept is None else [("accepted answers", o.kept.digest)]),
+        *([] if checkpoint is None else [("chosen checkpoint", checkpoint.digest)]),
+        ("analysis", o.exported.analysis.digest),
+    ]

@@ -1,26 +1,29 @@
-"""Runners execute a pipeline: in this process, as Prefect tasks (flows.runtime), or as a plan."""
+"""Runners execute a pipeline: in this process, as Prefect tasks (flows.runtime), or as a plan.
+
+The switches decide which stages run. For each stage that has to run, the changes since it was last built are
+the reason.
+"""
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.completions.journal import Journal
-from core.config import ResolvedConfig
-from core.errors import Failures, MissingInputError, Part, PartFailed
+from core.completions import Journal
+from core.config import ResolvedConfig, StagesConfig
+from core.errors import Failures, MissingInputError, Part, PartFailed, StoreError, UserError
 from core.jsonio import now
-from core.pipeline.context import RunContext
-from core.pipeline.reasons import Reasons
-from core.pipeline.run_folder import Phase
-from core.pipeline.switches import Switches
+from core.pipeline.run_context import Phase, RunContext
 from core.progress import LogProgress, Progress
-from core.stage import Settings, Stage, StageCall, build
-from core.store import Manifest, RunView
-from core.store.run_view import note_test_read
+from core.stage import Settings, Stage, StageCall, build, changed
+from core.store import Manifest, RunView, StageRecord
+from core.store.run_view import FOLDER, RECORD, note_test_read
 from core.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,12 @@ At = Mapping[str, str | int | Phase]
 """Values of the placeholders in a stage's slot, label and places."""
 _FROM_TEACHER_RUN = ("split", "sample", "reject")
 """Stages whose results `teacher_from` takes from another run."""
+SWITCHES: tuple[str, ...] = tuple(StagesConfig.model_fields)
+"""The switches in the order of the pipeline. A stage declares which of them it belongs to."""
+CHANGES_SHOWN = 5
+"""Ingredients that changed, at most."""
+LOOKED_AT = 100
+"""Other runs whose records are read, at most: under an S3 root each is a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +219,110 @@ class Runner:
         else:
             reason = f"run: {'asked for by --refresh' if refresh else self._reasons.own(call)}"
         log.info("%s: %s", call.label, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Switches that are off, and stages that are built again although their object is intact."""
+
+    off: frozenset[str] = frozenset()
+    refresh: frozenset[str] = frozenset()
+
+    def on(self, stage: Stage[Any]) -> bool:
+        return stage.switch not in self.off
+
+    @property
+    def last(self) -> str:
+        """The last switch that is on. Stages before it run or are read; those after it are ignored."""
+        return [name for name in SWITCHES if name not in self.off][-1]
+
+
+def switches(
+    config: StagesConfig, only: Iterable[str] = (), skip: Iterable[str] = (), refresh: Iterable[str] = ()
+) -> Switches:
+    """Combine config and command line. Raises UserError for a stage that does not exist."""
+    only, skip, refresh = set(only), set(skip), set(refresh)
+    for option, names in (("only", only), ("skip", skip), ("refresh", refresh)):
+        for name in sorted(names.difference(SWITCHES)):
+            near = difflib.get_close_matches(name, SWITCHES, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(SWITCHES)}"
+            raise UserError(f"--{option} {name}: unknown stage; {hint}")
+    off = set(SWITCHES) - only if only else {name for name in SWITCHES if not getattr(config, name)}
+    off |= skip
+    if off == set(SWITCHES):
+        raise UserError(
+            "no stage is left to run: --only, --skip and the config's stages: switch all of them off"
+        )
+    if both := off & refresh:
+        raise UserError(
+            f"--refresh {sorted(both)[0]}: this stage is switched off; switch it on to build it again"
+        )
+    return Switches(frozenset(off), frozenset(refresh))
+
+
+class Reasons:
+    """Why the stages of one run have to run. Other runs are listed once, and each record is read once."""
+
+    def __init__(self, view: RunView, before: str | None = None) -> None:
+        """`before` is the earlier run of this name, if --new set it aside."""
+        self._view, self._store = view, view.store
+        self._own = (view.name,) if before is None else (view.name, before)
+        self._records: dict[str, Mapping[str, StageRecord]] = {}
+
+    def own(self, call: StageCall) -> str:
+        """The changes since this run, or the earlier run of its name, built the stage; else "not cached"."""
+        for _, earlier in self._earlier(call, self._own):
+            return _differences(call, earlier)
+        return "not cached"
+
+    def why(self, call: StageCall) -> str:
+        """The same for a plan, which also compares with the run that worked last."""
+        for _, earlier in self._earlier(call, self._own):
+            return _differences(call, earlier)
+        for name, earlier in self._earlier(call, self._others):
+            return _differences(call, earlier, f"run {name}")
+        # Of a stage that a run calls several times, the newest object may be of another step.
+        if call.slot == call.name and (newest := self._newest(call)) is not None:
+            return _differences(call, newest, f"what was made {newest.created_at}")
+        return "not made before"
+
+    def _earlier(self, call: StageCall, runs: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
+        """The objects that the records of these runs name for the stage, with the name of the run."""
+        for name in runs:
+            entry = self._record(name).get(call.slot)
+            if entry is not None and (found := self._store.find(call.name, entry.key)) is not None:
+                yield name, found
+
+    def _newest(self, call: StageCall) -> Manifest | None:
+        folder = f"objects/{call.name}"
+        manifests = [f for f in self._store.backend.list(folder) if f.path.count("/") == 2]
+        manifests.sort(key=lambda f: f.modified, reverse=True)
+        keys = (f.path.removeprefix(f"{folder}/").removesuffix(".json") for f in manifests)
+        return next(filter(None, (self._store.find(call.name, key) for key in keys)), None)
+
+    @cached_property
+    def _others(self) -> list[str]:
+        """The other runs, the one that worked last first."""
+        start, end = f"{FOLDER}/", f"/{RECORD}"
+        files = sorted(self._store.backend.list(FOLDER), key=lambda f: (f.modified, f.path), reverse=True)
+        records = [f.path for f in files if f.path.endswith(end) and f.path.count("/") == 2]
+        names = [path.removeprefix(start).removesuffix(end) for path in records]
+        return [name for name in names if name != self._view.name][:LOOKED_AT]
+
+    def _record(self, name: str) -> Mapping[str, StageRecord]:
+        if name == self._view.name:
+            return self._view.stages()
+        if name not in self._records:
+            try:
+                self._records[name] = RunView(self._store, name).stages()
+            except StoreError as e:  # another run's record must not stop this one
+                log.warning("%s", e)
+                self._records[name] = {}
+        return self._records[name]
+
+
+def _differences(call: StageCall, earlier: Manifest, whose: str = "") -> str:
+    differences = changed(call, earlier.ingredients)
+    if not differences:
+        return "its files are missing or damaged"
+    return "; ".join(differences[:CHANGES_SHOWN]) + (f" (compared with {whose})" if whose else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.predict.student import Prediction, Student, load
+    from core.predict.loaded_student import Prediction, Student, load
 
 __all__ = ["Prediction", "Student", "load"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """Import the student at its first use: it takes seconds, and the options of predictions are here too."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from core.predict import student
+    from core.predict import loaded_student
 
-    return getattr(student, name)
+    return getattr(loaded_student, name)

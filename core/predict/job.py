@@ -14,17 +14,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core import jsonio
-from core.bundle import Weights
-from core.bundle.opening import FILE
 from core.data import sources
 from core.durable import replace_bytes, sync, user_cache
 from core.engines import Device
 from core.errors import RowsFailed, StoreError, UserError
+from core.export import Weights
+from core.export.bundle import FILE
 from core.jsonio import Record
-from core.predict import sink
-from core.predict.options import OutputFormat, PredictOptions
-from core.predict.source import InputRow, TextSource
-from core.predict.student import Student
+from core.predict.loaded_student import Student
+from core.predict.predict_options import OutputFormat, PredictOptions
+from core.predict.table_io import InputRow, TextSource, json_line, output_format, output_record, write_output
 from core.progress import Progress, Silent
 from core.records import batched
 
@@ -55,7 +54,7 @@ class Job:
     @staticmethod
     def of(options: PredictOptions, bundle: Path) -> Job:
         """The job that `options` describe, for the bundle in a local folder."""
-        kind = sink.output_format(options.output, options.output_format)
+        kind = output_format(options.output, options.output_format)
         source = TextSource.of(options, bundle)
         return Job(bundle, source, options.output, kind, options.reasoning, options.weights)
 
@@ -167,7 +166,7 @@ def answer(job: Job, parts: range, rows: int, student: Callable[[], Student], pr
         if not job.answered(i).is_file():
             chunk = [InputRow(**row) for row in jsonio.read_jsonl(job.asked(i))]
             within = Within(progress, done, rows)
-            lines = map(sink.line, records(chunk, student(), reasoning=job.reasoning, progress=within))
+            lines = map(json_line, records(chunk, student(), reasoning=job.reasoning, progress=within))
             with _kept(job.answered(i)):
                 replace_bytes(job.answered(i), "".join(f"{line}\n" for line in lines).encode())
                 job.asked(i).unlink(missing_ok=True)
@@ -190,7 +189,7 @@ def records(
     out = []
     for row in chunk:
         prediction = next(predictions) if row.problem is None else None
-        record = sink.record(row, prediction, reasoning=reasoning)
+        record = output_record(row, prediction, reasoning=reasoning)
         cut = prediction.cut_tokens if prediction else 0
         out.append({**record, "cut_tokens": cut, "overflow": row.overflow})
     return out
@@ -223,7 +222,7 @@ def assemble(job: Job, reused: int = 0) -> JobResult:
     outcome, whole = JobResult(sources.place(job.output), reused=reused), job.parts / "output"
     answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))
     with _kept(whole):
-        sink.write(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)
+        write_output(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)
         sync([whole])
     expected = _JobFile.read(job.parts / _JOB).rows
     if outcome.rows != expected:
@@ -271,7 +270,7 @@ def _begun(job: Job) -> int:
         job.parts.mkdir(exist_ok=True)
     for i, chunk in enumerate(batched(job.source.rows(), PART_ROWS)):
         with _kept(job.asked(i)):
-            lines = (sink.line(asdict(row)) + "\n" for row in chunk)
+            lines = (json_line(asdict(row)) + "\n" for row in chunk)
             job.asked(i).write_text("".join(lines), encoding="utf-8")
         rows += len(chunk)
     with _kept(path):

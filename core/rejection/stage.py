@@ -46,7 +46,7 @@ from core.stage import StageIO, stage
 from core.teacher.samples import Answered, SampleSummary, read_samples, sample_id, sample_row
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

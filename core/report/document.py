@@ -21,7 +21,7 @@ from core.evaluation.comparison import MetricDifference
 from core.evaluation.decision import Decided, Selection
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.slices import HardTexts
-from core.export.ledger import CostEstimate
+from core.export.run_files import CostEstimate
 from core.records import BINARY, SplitName
 from core.registry import Registry
 from core.rejection.funnel import TeacherSummary

@@ -7,7 +7,7 @@ from statistics import fmean, mean, stdev
 
 from core.evaluation.metrics import Counts, macro_f1
 from core.evaluation.threshold import describe
-from core.export.ledger import CostEstimate
+from core.export.run_files import CostEstimate
 from core.intervals import proportion
 from core.rejection.funnel import TeacherSummary
 from core.report import plots

@@ -66,7 +66,7 @@ from core.student.train_stage import (
 )
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from core.errors import MissingInputError, UserError
-from core.export.manifests import metrics_name
+from core.export.run_files import metrics_name
 from core.jsonio import InvalidFile, Record, message, parse
 from core.records import SplitName
 from core.results import RunResult, StudentSetup, load_run_result

@@ -22,7 +22,7 @@ import click
 
 from core import locations
 from core.errors import UserError
-from core.predict.options import STANDARD
+from core.predict.predict_options import STANDARD
 
 Format = Literal["text", "json"]
 _format: Format = "text"
@@ -41,12 +41,12 @@ def in_json() -> bool:
 def start_log(level: str, *, debug: bool = False) -> None:
     """Write the log to the terminal from `level` on, and show progress bars on terminals."""
     from core import progress
-    from core.pipeline.run_log import OURS
+    from core.progress import LOGGERS
 
     progress.allowed = not in_json()
     handler = _Terminal(tracebacks=debug)
     handler.setFormatter(_formatter())
-    for name in OURS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel("DEBUG" if debug else level)
         for old in [h for h in logger.handlers if isinstance(h, _Terminal)]:

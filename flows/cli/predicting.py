@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import click
 
-from core.predict.options import STANDARD, About, PredictOptions
+from core.predict.predict_options import STANDARD, About, PredictOptions
 from core.records import batched, text_id
 from flows import environment
 from flows.cli import console
@@ -17,8 +17,8 @@ from flows.cli.console import readable, writable
 
 if TYPE_CHECKING:
     from core.predict.job import JobResult
-    from core.predict.source import InputRow
-    from core.predict.student import Student
+    from core.predict.loaded_student import Student
+    from core.predict.table_io import InputRow
 
 _AT_ONCE = 64
 """Rows from standard input that are predicted at once: fewer make a reader at the pipe's end wait less."""
@@ -77,8 +77,8 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     console.start_log("INFO")
     from core.engines import Device
     from core.predict import job as jobs
-    from core.predict.source import TextSource
-    from core.predict.student import find, open_student
+    from core.predict.loaded_student import find, open_student
+    from core.predict.table_io import TextSource
     from core.progress import BarProgress
 
     bundle = find(options.model, options.root, merged=options.weights == "merged")
@@ -107,7 +107,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
 
 def _given(arguments: tuple[str, ...]) -> Iterator[InputRow]:
     """The rows of --text; bytes that Python could not decode, as in an ASCII locale, are read as UTF-8."""
-    from core.predict.source import InputRow
+    from core.predict.table_io import InputRow
 
     for argument in arguments:
         text = argument
@@ -122,22 +122,22 @@ def _answer_stream(
     """Answer rows on standard output as they come; this cannot be resumed."""
     import csv
 
-    from core.predict import job, sink
+    from core.predict import job, table_io
 
     out, outcome = console.data_output(), job.JobResult("standard output")
     writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
     chunks = batched(rows, _AT_ONCE)
     first = next(chunks, None)  # an input that cannot be read fails before the model is loaded
-    names = sink.columns(reasoning=options.reasoning)
+    names = table_io.output_columns(reasoning=options.reasoning)
     if writer is not None:
         writer.writerow(names)
     with opened() as student:
         for chunk in chain([] if first is None else [first], chunks):
             for row in map(outcome.add, job.records(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
-                    writer.writerow([sink.field(row[name]) for name in names])
+                    writer.writerow([table_io.csv_field(row[name]) for name in names])
                 else:
-                    out.write(sink.line({name: row[name] for name in names}) + "\n")
+                    out.write(table_io.json_line({name: row[name] for name in names}) + "\n")
             out.flush()
     return outcome
 

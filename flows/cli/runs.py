@@ -18,7 +18,7 @@ from flows.cli.console import config_argument, refresh_option, root_option, set_
 
 if TYPE_CHECKING:
     from core.config import ResolvedConfig
-    from core.pipeline.switches import Switches
+    from core.pipeline.runners import Switches
 
 _DONE = "Done. Look at {}"
 _only_option = click.option("--only", multiple=True, metavar="STAGE", help="Run only this stage.")
@@ -41,7 +41,7 @@ class Request:
     def check(self) -> tuple[ResolvedConfig, Switches]:
         """Load config and switches before anything heavy is imported, so that mistakes are found at once."""
         from core.config.loading import load
-        from core.pipeline.switches import switches
+        from core.pipeline.runners import switches
 
         resolved = load(self.config, self.overrides)
         return resolved, switches(resolved.config.stages, self.only, self.skip, self.refresh)
@@ -49,8 +49,8 @@ class Request:
 
 def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
     """Check root, name, data, rules, prompts and answers before Prefect takes its seconds to start."""
-    from core.pipeline.context import check_files
     from core.pipeline.opening import refuse_other
+    from core.pipeline.run_context import check_files
     from core.store import RunView, Store
 
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
@@ -116,7 +116,7 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
 def plan(debug: bool, request: Request) -> None:
     """Show what a run of CONFIG would reuse and what it would build, and the first prompt."""
     resolved, switched = request.check()
-    from core.pipeline.planning import describe_plan
+    from core.pipeline.run import describe_plan
 
     console.show(describe_plan(resolved, switched))
 
@@ -163,7 +163,7 @@ def reinforce(
     resolved, _ = Request(config, overrides, refresh=refresh).check()
     check_place(resolved, new=False)
     if only_plan:
-        from core.pipeline.planning import describe_reinforcement
+        from core.pipeline.run import describe_reinforcement
 
         console.show(describe_reinforcement(resolved, start))
         return
@@ -185,7 +185,7 @@ def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, 
 
     arms = load_sweep(file, overrides)
     if only_plan:
-        from core.pipeline.planning import describe_sweep
+        from core.pipeline.run import describe_sweep
 
         console.show(describe_sweep(arms))
         return

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import resolve_model
-from core.bundle.opening import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
 from core.config import PromptsConfig
 from core.engines.local import LocalEngine
 from core.evaluation.decision import Decision
+from core.export.bundle import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
 from core.predict import Student
 from core.predict.job import Job, held, run
-from core.predict.source import TextSource
+from core.predict.table_io import TextSource
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer

@@ -16,8 +16,7 @@ from core import jsonio
 from core.base_model import resolve_model
 from core.config.loading import load
 from core.evaluation.student_scores import METRICS_FILE, MeasureSettings, evaluate, read_metrics
-from core.pipeline.context import RunContext
-from core.pipeline.run_folder import RL
+from core.pipeline.run_context import RL, RunContext
 from core.progress import Silent
 from core.rl.stages import ANSWERS, PolicySettings, RewardSettings, reinforce, reward
 from core.stage import build

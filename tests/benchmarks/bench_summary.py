@@ -16,7 +16,7 @@ from core.config.config import render
 from core.config.loading import parse_source, resolve
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
-from core.export.manifests import SplitMetrics
+from core.export.run_files import SplitMetrics
 from core.intervals import Interval
 from core.records import SPLITS
 from core.store import Store

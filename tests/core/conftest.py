@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.bundle.stage import FOLDER
+from core.export.stage import BUNDLE
 from tests.conftest import AnsweringModel
 from tests.core.pipeline.making import Made, make_all, write_small_project
 
@@ -32,4 +32,4 @@ def made(whole: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
 @pytest.fixture
 def bundle(made: Made) -> Path:
     """The small project's bundle; nobody may change it."""
-    return made.store.folder(made.manifests["bundle"]) / FOLDER
+    return made.store.folder(made.manifests["bundle"]) / BUNDLE

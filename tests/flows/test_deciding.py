@@ -13,9 +13,7 @@ from prefect.artifacts import Artifact
 
 from core.errors import MissingInputError, UserError
 from core.evaluation.calibration import Calibrator
-from core.pipeline import seeds
-from core.pipeline.opening import run_config
-from core.pipeline.scorers import Scorer
+from core.pipeline.opening import missing_seeds, run_config, seed_results
 from core.store import RunView, Store
 from tests.flows.running import folder_of, run
 
@@ -175,16 +173,15 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
     # A run of that name that learnt otherwise, or from other examples, is no seed of this one.
     view = RunView(Store.open(str(root)), name)
     config, encoded = run_config(view).config, view.earlier("encode", file="train_sft.jsonl")
-    student = Scorer("student", "", "student", {})
-    measured = seeds.results(view.store, name, config, encoded, student, "test")
+    measured = seed_results(view.store, name, config, encoded, "test", label_only=False)
     assert [result.seed for result in measured] == [2, 3]
-    assert seeds.missing(config, measured[:1]) == [
+    assert missing_seeds(config, measured[:1]) == [
         "Seed 3 was named and not measured yet: the same command continues with the rest."
     ]
     faster = config.model_copy(update={"student": config.student.model_copy(update={"learning_rate": 1.0})})
     other = view.earlier("reject", file="accepted_samples.jsonl")
-    assert seeds.results(view.store, name, faster, encoded, student, "test") == []
-    assert seeds.results(view.store, name, config, other, student, "test") == []
+    assert seed_results(view.store, name, faster, encoded, "test", label_only=False) == []
+    assert seed_results(view.store, name, config, other, "test", label_only=False) == []
 
 
 def test_the_worst_errors_have_their_reasons_though_not_every_row_was_asked_for_one(project: Path) -> None:

@@ -130,8 +130,8 @@ def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished:
 
 def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
     from core.config.loading import load
-    from core.pipeline.planning import describe_plan
-    from core.pipeline.switches import Switches
+    from core.pipeline.run import describe_plan
+    from core.pipeline.runners import Switches
 
     none = Switches(frozenset(), frozenset())
     plan = describe_plan(load(finished), none)
@@ -267,7 +267,6 @@ def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
 def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.pipeline import evaluate
     from flows.distill import evaluate_checkpoint
 
     @contextlib.contextmanager
@@ -277,7 +276,7 @@ def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
 
     monkeypatch.setattr(Store, "lease", waited)
     interval = lambda run, checkpoint: str(run.config.evaluation.interval)  # noqa: E731
-    monkeypatch.setattr(evaluate, "evaluate_checkpoint", interval)
+    monkeypatch.setattr("flows.distill.measure_checkpoint", interval)
     assert evaluate_checkpoint.fn("small", "out") == "3"
 
 

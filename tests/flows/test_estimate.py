@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from core.config.loading import load
-from core.pipeline.planning import describe_plan
-from core.pipeline.switches import switches
+from core.pipeline.run import describe_plan
+from core.pipeline.runners import switches
 from tests.flows.running import run
 from tests.servers import tinker
 

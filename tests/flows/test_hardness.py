@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from core.pipeline.planning import describe_plan
-from core.pipeline.switches import Switches
+from core.pipeline.run import describe_plan
+from core.pipeline.runners import Switches
 from tests.flows.running import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -11,9 +11,9 @@ import pytest
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.cost import Usage, cost, load_prices
-from core.pipeline.context import RunContext
-from core.pipeline.planning import describe_plan
-from core.pipeline.switches import Switches
+from core.pipeline.run import describe_plan
+from core.pipeline.run_context import RunContext
+from core.pipeline.runners import Switches
 from core.store import Store
 from tests.building import build_sample, build_split
 from tests.flows.running import distill, run

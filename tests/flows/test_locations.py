@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from core.pipeline.planning import describe_plan
-from core.pipeline.switches import switches
+from core.pipeline.run import describe_plan
+from core.pipeline.runners import switches
 from core.store import RunView, Store, pointers
 from flows.cli import main
 from flows.cli.commands import cli

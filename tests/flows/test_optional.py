@@ -15,9 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 
-from core.bundle import parity, stage
 from core.errors import Part, StageError, UserError
 from core.evaluation import analysis, baselines, slices, student_scores
+from core.export import stage
 from core.pipeline import exporting
 from core.report import run_sections
 from core.report.render import plain
@@ -102,7 +102,7 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (student_scores, "worst_errors"),
         (slices, "slices"),
         (stage, "write_merged"),
-        (parity, "compare"),
+        (stage, "compare_ways"),
         (run_sections, "_tokens"),
         (runtime, "create_table_artifact"),
         (Figure, "savefig"),

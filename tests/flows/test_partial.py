@@ -15,11 +15,10 @@ import pytest
 
 from core.config.loading import load
 from core.errors import UnderstudyError, UserError
-from core.pipeline.distill import distill
+from core.pipeline.distillation import distill
 from core.pipeline.opening import opened
-from core.pipeline.planning import describe_plan
-from core.pipeline.runners import Runner
-from core.pipeline.switches import NAMES, switches
+from core.pipeline.run import describe_plan
+from core.pipeline.runners import SWITCHES, Runner, switches
 from flows.cli import main
 from tests.flows.running import copied
 from tests.small_project import write_project
@@ -63,7 +62,7 @@ FILES = {
     ],
 }
 """By stage, the files that README lists under "What a run leaves behind"."""
-PAIRS = list(itertools.pairwise(NAMES))
+PAIRS = list(itertools.pairwise(SWITCHES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +104,11 @@ def without_files(config: Path) -> None:
 
 def published(last: str) -> set[str]:
     """The files that a run to this stage leaves."""
-    return {file for name in NAMES[: NAMES.index(last) + 1] for file in FILES[name]}
+    return {file for name in SWITCHES[: SWITCHES.index(last) + 1] for file in FILES[name]}
 
 
 def unpublished(last: str) -> set[str]:
-    return {file for name in NAMES[NAMES.index(last) + 1 :] for file in FILES[name]}
+    return {file for name in SWITCHES[SWITCHES.index(last) + 1 :] for file in FILES[name]}
 
 
 def made(config: Path) -> bool:
@@ -120,7 +119,7 @@ def made(config: Path) -> bool:
 def one_by_one(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ended]]:
     """A run that was made stage by stage, each by --only in a start of its own, and how each ended."""
     config = write_project(tmp_path_factory.mktemp("partial"), tiny_model)
-    return config, {name: started(config, only=[name]) for name in NAMES}
+    return config, {name: started(config, only=[name]) for name in SWITCHES}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +133,7 @@ def new(tmp_path: Path, tiny_model: Path) -> Path:
     return write_project(tmp_path, tiny_model)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_each_stage_by_itself_is_made_and_published(
     one_by_one: tuple[Path, dict[str, Ended]], name: str
 ) -> None:
@@ -145,7 +144,7 @@ def test_each_stage_by_itself_is_made_and_published(
     assert (config.parent / "out/model/latest.json").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_one_stage_on_a_new_root_is_made_or_its_missing_input_is_named_before_any_work(
     new: Path, name: str
 ) -> None:
@@ -206,7 +205,7 @@ def test_two_stages_of_a_finished_run_publish_their_files_again(whole: Path, pai
     assert not unpublished(pair[1]) & ended.files
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_a_skipped_stage_of_a_finished_run_is_read(whole: Path, name: str) -> None:
     without_files(whole)
     ended = started(whole, skip=[name])
@@ -255,15 +254,15 @@ def test_no_stage_at_all_is_a_mistake(new: Path) -> None:
         switches(load(new).config.stages, only=["split"], skip=["split"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, name: str) -> None:
     with chdir(whole.parent):
         resolved = load(whole, list(SETTINGS))
         plan = describe_plan(resolved, switches(resolved.config.stages, only=[name]))
     lines = dict(line.split(None, 1) for line in plan.split("\n\n")[1].splitlines())
-    for i, stage in enumerate(NAMES):
+    for i, stage in enumerate(SWITCHES):
         said = [what for slot, what in lines.items() if slot.partition("/")[0] == stage]
-        if i < NAMES.index(name):
+        if i < SWITCHES.index(name):
             assert all(what.startswith("off: takes what was built") for what in said), plan
         elif stage == name:
             assert all(what.startswith("reuse") for what in said), plan

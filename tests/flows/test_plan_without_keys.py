@@ -8,7 +8,7 @@ import pytest
 
 from core.config.loading import load
 from core.errors import UserError
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.store import Store
 from tests.building import build_split
 from tests.flows.test_cli import understudy

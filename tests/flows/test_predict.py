@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.bundle.opening import FILE
 from core.errors import RowsFailed, UserError
+from core.export.bundle import FILE
 from core.predict import job
 from flows.cli import main
 from tests.small_project import texts
 
 if TYPE_CHECKING:
-    from core.predict.options import Runner
+    from core.predict.predict_options import Runner
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from core.config.loading import load
 from core.errors import MissingInputError, UserError
-from core.pipeline.planning import describe_reinforcement
+from core.pipeline.run import describe_reinforcement
 from core.store import Store
 from tests.conftest import AnsweringModel
 from tests.flows.running import REINFORCED, copied, folder_of, reinforce, run

@@ -11,7 +11,7 @@ import pytest
 
 from core.config.loading import load
 from core.engines.tinker.session import SAMPLER_TTL_S
-from core.pipeline.planning import describe_reinforcement
+from core.pipeline.run import describe_reinforcement
 from core.store import Store
 from tests.building import build_split
 from tests.conftest import AnsweringModel

@@ -11,7 +11,7 @@ import pytest
 
 from core import jsonio
 from core.errors import StageError
-from core.pipeline.planning import describe_sweep
+from core.pipeline.run import describe_sweep
 from core.store import RunView, Store, pointers
 from core.store.run_view import find_test_reads
 from core.sweep.arms import load_sweep

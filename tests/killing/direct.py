@@ -6,10 +6,9 @@ import logging
 from pathlib import Path
 
 from core.config.loading import load
-from core.pipeline.distill import distill
+from core.pipeline.distillation import distill
 from core.pipeline.opening import opened
-from core.pipeline.runners import Runner
-from core.pipeline.switches import switches
+from core.pipeline.runners import Runner, switches
 
 
 def run(config: Path, overrides: list[str]) -> None:

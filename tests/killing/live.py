@@ -24,7 +24,7 @@ from core import durable, jsonio
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.data import stage as data_stage
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.progress import Silent
 from core.stage import build
 from core.store import Store

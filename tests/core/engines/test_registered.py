@@ -10,8 +10,7 @@ from core import jsonio
 from core.config import ENGINES, register_engine
 from core.errors import ConfigError
 from core.evaluation.student_scores import MeasureSettings, evaluate
-from core.pipeline.context import RunContext
-from core.pipeline.run_folder import STUDENT
+from core.pipeline.run_context import STUDENT, RunContext
 from core.store import Manifest, Store
 from core.student.train_stage import SegmentSettings, train
 from tests.core.engines.bigram import BigramSettings

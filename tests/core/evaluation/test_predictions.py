@@ -18,8 +18,8 @@ from core.evaluation.curves import draw_curves
 from core.evaluation.decision import Decision
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions, at_or_above
-from core.export.predictions import write_predictions
-from core.predict.sink import field, line
+from core.export.run_files import write_predictions
+from core.predict.table_io import csv_field, json_line
 from core.records import Example
 from tests.core.evaluation.scored import counts
 
@@ -53,14 +53,14 @@ def test_a_score_gets_one_label_everywhere(
         (exported,) = json.loads(path.read_bytes())
         assert exported["predicted"] == expected
         c.write(path)
-        through_json = json.loads(line({"probability": exported["probability"]}))["probability"]
+        through_json = json.loads(json_line({"probability": exported["probability"]}))["probability"]
         for again in (Predictions.read(path).probability[0], through_json, _through_csv(through_json)):
             assert int(at_or_above(again, at)) == expected
 
 
 def _through_csv(p: float) -> float:
     out = io.StringIO()
-    csv.writer(out).writerow([field(p)])
+    csv.writer(out).writerow([csv_field(p)])
     return float(next(csv.reader([out.getvalue()]))[0])
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from core.evaluation.decision import Decision
-from core.export.manifests import Pointer, SplitMetrics, metrics_name
+from core.export.run_files import Pointer, SplitMetrics, metrics_name
 from core.intervals import Interval
 from tests.core.export.making import metrics
 

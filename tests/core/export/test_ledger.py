@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.export.ledger import ledger, teacher_ledger
+from core.export.run_files import ledger, teacher_ledger
 from core.results import StudentLedger
 from core.teacher.samples import TeacherLedger
 

@@ -16,7 +16,7 @@ from core.errors import StageError
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated, Predictions
-from core.export.predictions import write_predictions
+from core.export.run_files import write_predictions
 from core.records import Example, SplitName
 from tests.core.evaluation.scored import Row, predictions
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.pipeline import baselines, reinforce  # noqa: F401  # they declare all stages
+from core.pipeline import distillation, reinforcement  # noqa: F401  # they declare all stages
 from core.stage import STAGES
 from tests.answering_model import write_answering_model
 from tests.core.pipeline.describing import describe, differences

@@ -14,7 +14,6 @@ from typing import Any
 from safetensors.numpy import load_file, save_file
 
 from core import jsonio
-from core.bundle.stage import BundleSettings, bundle
 from core.config import ConfigSection
 from core.config.loading import load
 from core.data.stage import SplitSettings, split
@@ -23,10 +22,9 @@ from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.slices import HardnessSettings, hardness
 from core.evaluation.student_scores import ExplainSettings, MeasureSettings, evaluate, explain, export
-from core.export.adapter import AdapterSettings, adapter
-from core.pipeline.context import RunContext
-from core.pipeline.run_folder import STUDENT
-from core.pipeline.scorers import Scorer
+from core.export.stage import AdapterSettings, BundleSettings, adapter, bundle
+from core.pipeline.exporting import Scorer
+from core.pipeline.run_context import STUDENT, RunContext
 from core.progress import Silent
 from core.records import SplitName, read_examples
 from core.rejection.stage import RejectSettings, reject

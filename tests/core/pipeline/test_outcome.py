@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from core.config.loading import load
-from core.pipeline.exporting import Exported
+from core.pipeline.exporting import Exported, Scorer
 from core.pipeline.outcome import Outcome
-from core.pipeline.runners import Runner
-from core.pipeline.scorers import Scorer
-from core.pipeline.switches import Switches
-from core.pipeline.training import Trained
+from core.pipeline.runners import Runner, Switches
+from core.pipeline.training_loop import Trained
 from core.store import RunView
 from tests.core.pipeline.making import BASE, Made
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.config import ConfigSection
-from core.pipeline.reasons import LOOKED_AT, Reasons
+from core.pipeline.runners import LOOKED_AT, Reasons
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
 from core.store import Disk, Manifest, RunView, Store

@@ -62,7 +62,7 @@ def test_a_config_without_a_name_is_refused(project: Path) -> None:
 
 def test_running_and_planning_import_neither_prefect_nor_torch() -> None:
     code = (
-        "import sys, core.pipeline.run, core.pipeline.planning, understudy; understudy.run; "
+        "import sys, core.pipeline.run, understudy; understudy.run; "
         "print({'prefect', 'torch'} & sys.modules.keys())"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
@@ -70,7 +70,7 @@ def test_running_and_planning_import_neither_prefect_nor_torch() -> None:
 
 
 def test_every_stage_names_a_switch_of_the_config_or_is_always_on() -> None:
-    from core.pipeline import baselines, reinforce  # noqa: F401  # they declare all stages
-    from core.pipeline.switches import NAMES
+    from core.pipeline import distillation, reinforcement  # noqa: F401  # they declare all stages
+    from core.pipeline.runners import SWITCHES
 
-    assert {stage.switch for stage in STAGES.values()} - {None} == set(NAMES)
+    assert {stage.switch for stage in STAGES.values()} - {None} == set(SWITCHES)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core.bundle.opening import open_bundle
 from core.engines import Device
+from core.export.bundle import open_bundle
 from core.predict import Student
 from core.predict.job import Job
-from core.predict.source import TextSource
+from core.predict.table_io import TextSource
 from tests.small_project import texts
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 
 from core.errors import DataError
-from core.predict.source import InputRow, TextSource, text_columns
+from core.predict.table_io import InputRow, TextSource, text_columns
 from core.records import text_id
 from tests.row_files import RowFile, row_files
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from core import jsonio
-from core.bundle.opening import open_bundle
 from core.errors import MissingInputError, ModelError, UserError
 from core.evaluation.predictions import SCORES, Predictions, optional
+from core.export.bundle import open_bundle
 from core.predict import Student, load
-from core.predict.student import find
+from core.predict.loaded_student import find
 from core.records import read_examples
 from core.store import pointers
 from tests.core.pipeline.making import Made

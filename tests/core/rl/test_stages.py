@@ -12,7 +12,7 @@ import pytest
 from core import jsonio
 from core.config.loading import load
 from core.errors import ConfigError
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.progress import Silent
 from core.rl.stages import ROLLOUTS, STEPS, PolicySettings, RewardSettings, reinforce, require_loss, reward
 from core.stage import build

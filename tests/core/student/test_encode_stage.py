@@ -10,7 +10,7 @@ import pytest
 from core import jsonio
 from core.config import PromptsConfig, StudentConfig
 from core.errors import DataError
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.prompts import load_prompts
 from core.stage import StageIO
 from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data

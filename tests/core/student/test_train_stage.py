@@ -14,7 +14,7 @@ from core.config import AdamConfig, LoraConfig, StudentConfig
 from core.engines import Datum
 from core.engines.local import LocalEngine, LocalSettings
 from core.errors import StageError
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.progress import Silent
 from core.stage import build
 from core.store import Manifest, Store

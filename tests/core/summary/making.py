@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.evaluation.metrics import Metrics
-from core.export.manifests import SplitMetrics
+from core.export.run_files import SplitMetrics
 from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals

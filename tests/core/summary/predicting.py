@@ -10,7 +10,7 @@ from typing import Any
 from core import jsonio
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated
-from core.export.predictions import write_predictions
+from core.export.run_files import write_predictions
 from core.records import Example
 from core.store import Store
 from tests.core.evaluation.scored import Row, predictions

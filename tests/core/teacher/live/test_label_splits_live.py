@@ -12,7 +12,7 @@ from core import jsonio
 from core.completions.journal import Journal
 from core.config import PromptsConfig, RulesConfig, TeacherConfig
 from core.errors import TeacherError
-from core.pipeline.context import RunContext
+from core.pipeline.run_context import RunContext
 from core.records import Example, SplitName, write_examples
 from core.stage import StageIO
 from core.store import Store

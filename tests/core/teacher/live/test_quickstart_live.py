@@ -11,9 +11,9 @@ import pytest
 from core import jsonio
 from core.completions.journal import Journal
 from core.config.loading import load
-from core.pipeline.context import RunContext
-from core.pipeline.planning import describe_plan
-from core.pipeline.switches import Switches
+from core.pipeline.run import describe_plan
+from core.pipeline.run_context import RunContext
+from core.pipeline.runners import Switches
 from core.prompts import TEXT_SLOT
 from core.store import Manifest, Store
 from tests.building import build_reject, build_sample, build_split

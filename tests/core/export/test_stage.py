@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.bundle import parity, stage
-from core.bundle.opening import open_bundle
-from core.bundle.stage import FOLDER, BundleSettings
 from core.engines import Sampler
 from core.errors import ModelError, Part, PartFailed
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.student_scores import ScoreSettings, score_texts
+from core.export import stage
+from core.export.bundle import open_bundle
+from core.export.stage import BUNDLE, BundleSettings
 from core.progress import Silent
 from core.records import read_examples
 from core.stage import StageIO
@@ -39,7 +39,7 @@ def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any
     inputs |= {} if encoded is None else {"encoded": encoded}
     settings: BundleSettings = call.settings.model_copy(update=changes)
     stage.bundle(settings, StageIO(inputs, out, run=call.context))
-    return out / FOLDER
+    return out / BUNDLE
 
 
 def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float]:
@@ -204,7 +204,7 @@ def test_merged_weights_that_fail_are_named_and_a_bundle_without_them_answers(
 def test_a_parity_check_that_fails_is_named_and_the_card_says_that_nothing_was_checked(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "compare", out_of_space)
+    monkeypatch.setattr(stage, "compare_ways", out_of_space)
     with pytest.raises(PartFailed) as caught:
         rewritten(made, tmp_path / "first")
     assert caught.value.part is Part.PARITY

@@ -1,4 +1,4 @@
-"""The main pipeline: texts and rules in, a measured student out. Reads from top to bottom."""
+"""The main pipeline: texts and rules in, a measured student out; and its baselines alone."""
 
 from __future__ import annotations
 
@@ -8,29 +8,50 @@ from typing import Any
 
 from core.config import ConfigSection
 from core.data.stage import SplitSettings, split
-from core.errors import Part
-from core.evaluation.decision import select
+from core.errors import Part, StageError, UserError
+from core.evaluation.analysis import FILE as ANALYSIS
+from core.evaluation.analysis import Analysis, analyse
+from core.evaluation.decision import DECISION, Decided, select
 from core.evaluation.slices import HardnessSettings, hardness
-from core.evaluation.student_scores import evaluate
-from core.pipeline.estimate import estimate, note_estimate
-from core.pipeline.exporting import bundle_student, check_label_only_run, compare_baselines, export_checkpoint
-from core.pipeline.outcome import Outcome
+from core.evaluation.student_scores import MeasureSettings, evaluate
+from core.evaluation.threshold import rule
+from core.jsonio import now
+from core.pipeline.exporting import (
+    Scorer,
+    analyse_scorers,
+    bundle_student,
+    check_label_only_run,
+    compare_baselines,
+    export_checkpoint,
+)
+from core.pipeline.outcome import Outcome, ScorerReader
+from core.pipeline.plan_runners import estimate, note_estimate
 from core.pipeline.reporting import publish, report, rl_publish, rl_report
-from core.pipeline.run_folder import RL, STUDENT, Histories, is_rl
-from core.pipeline.runners import Runner
-from core.pipeline.scorers import Scorer
-from core.pipeline.switches import NAMES
-from core.pipeline.training import planned_segments, planned_steps, train_and_evaluate
+from core.pipeline.run_context import RL, STUDENT, is_rl
+from core.pipeline.runners import SWITCHES, Runner
+from core.pipeline.training_loop import (
+    Histories,
+    Trained,
+    planned_segments,
+    planned_steps,
+    train_and_evaluate,
+)
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
+from core.report import BaselineData, baseline_report, render_markdown
 from core.report.run_sections import dropped
-from core.stage import Stage
+from core.stage import Stage, action
 from core.store import Manifest
 from core.student.encode_stage import EncodeStageSettings, EncodeSummary, encode
 from core.student.train_stage import PlannedSegment, train
-from core.teacher.stage import SampleSettings, sample
+from core.teacher.samples import SampleSummary
+from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
 
 log = logging.getLogger(__name__)
+_FOLDER = "baseline_phase"
+BASELINE_REPORT = f"{_FOLDER}/baseline_report.md"
+_UNTRAINED = ("untrained_rulebook", "untrained")
+"""Scorers for metrics_<split>.json: the first of these that was measured."""
 
 
 def distill(run: Runner) -> Outcome | None:
@@ -138,7 +159,7 @@ def require_inputs(run: Runner) -> None:
     if not run.executes:
         return
     config, last, stopping = run.config, run.switches.last, run.config.evaluation.early_stopping is not None
-    off = run.switches.off & set(NAMES[: NAMES.index(last)])
+    off = run.switches.off & set(SWITCHES[: SWITCHES.index(last)])
     before_training: list[tuple[Stage[Any], ConfigSection]] = [
         (split, SplitSettings.of(config)),
         (sample, SampleSettings.of(config)),
@@ -168,3 +189,76 @@ def _require_each(run: Runner, stage: str, file: str, stops: Sequence[int]) -> N
         run.earlier(stage, file)
     for stop in stops:
         run.earlier(f"{stage}/{stop}", file)
+
+
+def measure_baselines(run: Runner) -> str:
+    """Measure every baseline in order; returns where the report is. A run reuses what is built here.
+
+    A baseline that fails is named in the report. Raises StageError if all of them fail, UserError if the
+    stage export is off, and MissingInputError if an input that is off has no earlier object.
+    """
+    config = run.config
+    run.context.preflight(online=run.executes)
+    if not run.switches.on(analyse):
+        raise UserError("the baselines are measured with the stage export: switch it on")
+    if not run.switches.on(split):
+        run.earlier(split.name, split.shown())
+    if not run.switches.on(evaluate):
+        run.earlier("evaluate/0", f"{_FOLDER}/metrics_val.json")
+    check_label_only_run(run)
+    parts = run.stage(split, SplitSettings.of(config))
+    check_label_only_run(run, parts)
+
+    asks = run.switches.on(sample) and config.teacher.kind != "gold"
+    answers = run.stage(sample, SampleSettings.of(config), split=parts) if asks else None
+    labels = label_splits(run, parts) if asks else {}
+
+    # Without the evaluations of training, which would replace the learning curve by step 0 alone.
+    trained = Trained()
+    with run.optional(Part.UNTRAINED):
+        settings = MeasureSettings.for_evaluation(config)
+        trained.evaluations[0] = run.stage(evaluate, settings, {"phase": STUDENT, "step": 0}, split=parts)
+    analyzed: SplitName = "test" if "test" in config.export.splits else "val"
+    scorers = [s for s in compare_baselines(run, parts, trained, labels) if analyzed in s.rows]
+    if not scorers:
+        reasons = "; ".join(f"{f.part}: {f.message}" for f in run.failures)
+        raise StageError(f"no baseline could be measured: {reasons}")
+    analysis = analyse_scorers(run, parts, scorers, analyzed, "baselines")
+    where: str = run.perform(write_baselines, run, scorers, analysis, answers)
+    return where
+
+
+@action("baseline-report")
+def write_baselines(
+    run: Runner, scorers: Sequence[Scorer], analysis: Manifest, answers: Manifest | None
+) -> str:
+    """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
+    config, store, view, readings = run.config, run.store, run.view, ScorerReader(run.store)
+    view.fill(analysis, {ANALYSIS: f"{_FOLDER}/{ANALYSIS}"})
+    results = readings.results(scorers)
+    view.write_json(f"{_FOLDER}/baselines.json", {name: s.to_json() for name, s in results.items()})
+    asked = next((s for each in _UNTRAINED for s in scorers if s.name == each), None)
+    if asked is not None:
+        for name, manifest in asked.rows.items():
+            content = {
+                "created_at": manifest.created_at,
+                "split": name,
+                "model_path": config.student.model,
+                "asked": asked.title,
+                "decision_threshold_rule": rule(config.evaluation.threshold),
+                "decision_threshold": readings.decision(asked).threshold,
+                "metrics": readings.metrics(asked, name).to_json(),
+            }
+            view.write_json(f"{_FOLDER}/metrics_{name}.json", content)
+    sampled = None if answers is None else SampleSummary.read(store.file(answers, SUMMARY_FILE))
+    decided = {s.name: s.decision for s in scorers if s.decision is not None}
+    data = BaselineData(
+        run_name=view.name,
+        generated_at=now(),
+        config=config,
+        analysis=Analysis.read(store.file(analysis, ANALYSIS)),
+        decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
+        first_answers=None if sampled is None else sampled.first_answers,
+    )
+    document = baseline_report(data, run.failures)
+    return view.write(BASELINE_REPORT, render_markdown(document, run.failures))

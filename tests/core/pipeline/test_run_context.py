@@ -1,4 +1,4 @@
-"""The prompt that the student is not trained on: the same texts, and room for them."""
+"""The prompts of a run: the other one has the same texts and room for them, and the modes may share one."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def test_a_prompt_beyond_the_models_context_is_refused(made: Made) -> None:
         context(made.config, ["student.max_length=2049"]).check_room()
     with pytest.raises(PromptError, match="has room for 2048"):
         context(made.config, ["student.max_length=2048"]).check_room(rulebook=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "same"), [("label_only", True), ("label_first", False), ("reason_first", False)]
+)
+def test_a_student_that_learnt_label_only_is_asked_the_same_in_either_mode(
+    made: Made, target: str, same: bool
+) -> None:
+    of = context(made.config, [f"student.target={target}"])
+    assert of.label_only_is_the_same == same
+    frames = [of.encoder(label_only).frame for label_only in (False, True)]
+    assert (frames[0] == frames[1]) == same

@@ -1,30 +1,43 @@
-"""The training loop of a run: segments one after another, each followed by its evaluation."""
+"""The training loop of a run: segments one after another, each with its evaluation, and their histories."""
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from core import jsonio
 from core.config import EarlyStopping
 from core.errors import MissingInputError
 from core.evaluation.decision import should_stop
 from core.evaluation.metrics import Metrics
 from core.evaluation.student_scores import METRICS_FILE, MeasureSettings, evaluate, read_metrics
-from core.pipeline.run_folder import Histories
+from core.evaluation.threshold import rule
+from core.export.bundle import ADAPTER
+from core.jsonio import Record
+from core.pipeline.run_context import RL, STUDENT, Phase
 from core.pipeline.runners import At, PendingStage, Runner
+from core.records import SplitName
+from core.rejection.funnel import SUMMARY_FILE, TeacherSummary
+from core.rl.rewards import RLSegmentSummary, RLStep, ValRewards
+from core.rl.stages import ROLLOUTS, STEPS
 from core.stage import StageCall
-from core.store import Manifest
+from core.store import Manifest, RunView
 from core.student.encode_stage import DATA_FILE, read_data, read_set
 from core.student.train_stage import (
+    STEPS_FILE,
     PlannedSegment,
     PlannedStep,
     SegmentSettings,
+    TrainStep,
     plan_segments,
     plan_steps,
     train,
 )
+from core.tracking.trackers import Trackers, evaluation_point, reward_points, teacher_point, training_points
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +128,27 @@ class TrainingLoop:
         `also` is called with every step to evaluate, 0 included. At the end no evaluation is pending, also
         if something failed.
         """
+        expire = self._run.context.capabilities.checkpoints_expire
+
+        def measure(step: int) -> None:
+            if evaluates:
+                self._evaluate(step)
+            also(step)
+
         try:
-            self._train(also, evaluates=evaluates)
+            measure(0)
+            for i, segment in enumerate(self._segments):
+                if expire and self._run.must_build(self._segment_call(i)):
+                    self._ensure(self._segments[i - 1].stop if i else 0)
+                self._do(i)
+                if segment.evaluate:
+                    measure(segment.stop)
+                    metric = self._run.config.evaluation.metric
+                    values = [metrics[metric] for _, metrics in sorted(self.trained.curve.items())]
+                    # Pending evaluations do not stop training.
+                    if not self._waiting and should_stop(values, self._stopping, metric):
+                        log.info("early stopping after step %d of %d", segment.stop, self._segments[-1].stop)
+                        break
             while self._waiting:
                 self._record_first()
         finally:
@@ -131,24 +163,6 @@ class TrainingLoop:
             self._ensure(step)
             return call(self.trained.checkpoints[step])
         return found
-
-    def _train(self, also: Callable[[int], None], *, evaluates: bool) -> None:
-        def measure(step: int) -> None:
-            if evaluates:
-                self._evaluate(step)
-            also(step)
-
-        measure(0)
-        for i, segment in enumerate(self._segments):
-            expire = self._run.context.capabilities.checkpoints_expire
-            if expire and self._run.must_build(self._segment_call(i)):
-                self._ensure(self._segments[i - 1].stop if i else 0)
-            self._do(i)
-            if segment.evaluate:
-                measure(segment.stop)
-                if self._stops_early():
-                    log.info("early stopping after step %d of %d", segment.stop, self._segments[-1].stop)
-                    break
 
     def _segment_call(self, i: int) -> StageCall:
         parent = self.trained.checkpoints[self._segments[i - 1].stop] if i else None
@@ -190,12 +204,6 @@ class TrainingLoop:
     def _exists(self, checkpoint: Manifest) -> bool:
         return self._run.context.checkpoint_exists(self._run.store.folder(checkpoint))
 
-    def _stops_early(self) -> bool:
-        """Whether early stopping ends training here; pending evaluations do not stop it."""
-        metric = self._run.config.evaluation.metric
-        values = [metrics[metric] for _, metrics in sorted(self.trained.curve.items())]
-        return not self._waiting and should_stop(values, self._stopping, metric)
-
     def _evaluate(self, step: int) -> None:
         """Evaluate the checkpoint of a step, now or while training continues."""
         settings = MeasureSettings.for_evaluation(self._run.config)
@@ -227,3 +235,104 @@ class TrainingLoop:
         rate = metrics.invalid_label_rate
         if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
             log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
+
+
+class EvaluationRow(Record):
+    """A checkpoint on val: a line of eval_history.jsonl and the content of metrics_val_step_<n>.json."""
+
+    created_at: str
+    discrete_metrics_source: str = f"threshold_{rule()}"
+    checkpoint_path: str | None
+    checkpoint_name: str
+    step: int
+    split: SplitName = "val"
+    dataset_fingerprint: str
+    config_fingerprint: str
+    metrics: Metrics
+
+
+class Histories:
+    """Writes the histories of a phase into the run's folder, and sends them to its trackers.
+
+    Single files are published as their stages declare. A history is written from the objects of this run
+    alone, so that no lines of an earlier run remain.
+    """
+
+    def __init__(self, run: RunView, trackers: Trackers, phase: Phase = STUDENT) -> None:
+        self.run, self.phase, self._trackers = run, phase, trackers
+        self._rows: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(dict)
+        """The rows of each file by step."""
+
+    def teacher(self, rejected: Manifest) -> None:
+        self._trackers.send([teacher_point(TeacherSummary.read(self.run.store.file(rejected, SUMMARY_FILE)))])
+
+    def segment(self, stop: int, manifest: Manifest) -> None:
+        """Add the rows of a segment, or replace them; `stop` is its last step."""
+        store = self.run.store
+        if self.phase is STUDENT:
+            rows = list(jsonio.read_jsonl(store.file(manifest, STEPS_FILE)))
+            self._trackers.send(training_points(map(TrainStep.model_validate, rows)))
+            self._write("train_history.jsonl", stop, rows)
+            return
+        rows, rollouts = (list(jsonio.read_jsonl(store.file(manifest, f))) for f in (STEPS, ROLLOUTS))
+        seconds = RLSegmentSummary.from_json(manifest.summary, manifest.path).seconds_by_step
+        rows = [{**row, "seconds": s} for row, s in zip(rows, seconds, strict=True)]
+        self._trackers.send(reward_points(map(RLStep.model_validate, rows)))
+        self._write("rl_history.jsonl", stop, rows)
+        self._write("rollouts.jsonl", stop, rollouts)
+
+    def rewards(self, step: int, rewards: ValRewards) -> None:
+        """Add a line to val_rewards.jsonl: what greedy answers on val earn."""
+        self._write("val_rewards.jsonl", step, [{"step": step, **rewards.to_json()}])
+
+    def evaluate(
+        self, step: int, metrics: Metrics, measured: Manifest, checkpoint: Manifest | None, parts: Manifest
+    ) -> None:
+        """Write metrics_val_step_<n>.json and add a line to eval_history.jsonl."""
+        row = EvaluationRow(
+            created_at=measured.created_at,
+            checkpoint_path=adapter_path(checkpoint),
+            checkpoint_name=f"{self.run.name}_step_{step}",
+            step=step,
+            dataset_fingerprint=parts.digest,
+            config_fingerprint=measured.key,
+            metrics=metrics,
+        )
+        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row.to_json())
+        self._trackers.send([evaluation_point(step, metrics, "rl_val" if self.phase is RL else "val")])
+        self._write("eval_history.jsonl", step, [row.to_json()])
+
+    def _write(self, name: str, step: int, rows: list[dict[str, Any]]) -> None:
+        """Add the rows of a step to a file of JSON lines, in the order of steps, or replace them."""
+        by_step = self._rows[name]
+        by_step[step] = rows
+        ordered = (row for _, rows in sorted(by_step.items()) for row in rows)
+        lines = "".join(jsonio.canonical(row).decode() + "\n" for row in ordered)
+        self.run.write(f"{self.phase.folder}/{name}", lines)
+
+
+class _OnServer(Record):
+    """What the summary of a segment contains if its checkpoint is on a server."""
+
+    sampler_path: str | None = None
+    state_path: str | None = None
+
+
+def adapter_path(checkpoint: Manifest | None, home: Manifest | None = None) -> str | None:
+    """Where a checkpoint's adapter is under the root; None for the untrained model.
+
+    One on a server has its path there, unless it was downloaded.
+    """
+    if checkpoint is None:
+        return None
+    if home is not None:
+        return f"{home.folder}/{ADAPTER}"
+    remote = _OnServer.from_json(checkpoint.summary, checkpoint.path).sampler_path
+    return remote or f"{checkpoint.folder}/{ADAPTER}"
+
+
+def state_path(checkpoint: Manifest | None) -> str | None:
+    """Where a checkpoint's resumable state is, under the root or on its server."""
+    if checkpoint is None:
+        return None
+    return _OnServer.from_json(checkpoint.summary, checkpoint.path).state_path or checkpoint.folder

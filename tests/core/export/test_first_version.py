@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.bundle.opening import check_first_version
 from core.config import PromptsConfig, StudentConfig
 from core.errors import ModelError
+from core.export.bundle import check_first_version
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer

@@ -1,25 +1,37 @@
-"""The texts to answer: rows of a table of any format, lines, or standard input, one after another."""
+"""The table whose texts are answered, row after row, and the table of predictions."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
-from core.bundle.opening import read_contents
+import pyarrow
+import pyarrow.parquet
+
 from core.data import sources, tables
 from core.data.sources import FORMATS, STANDARD_INPUT, Format, TextFormat, TextLines
 from core.data.tables import MissingColumn, RawRow, garbled
-from core.errors import DataError
-from core.predict.options import STANDARD, InputFormat, PredictOptions
-from core.records import text_id
+from core.errors import DataError, UserError
+from core.export.bundle import read_contents
+from core.predict.loaded_student import Prediction
+from core.predict.predict_options import STANDARD, InputFormat, OutputFormat, PredictOptions
+from core.records import batched, text_id
 
 log = logging.getLogger(__name__)
+_TEXT, _NUMBER = pyarrow.string(), pyarrow.float64()
+_PLAIN = pyarrow.schema(
+    [("id", _TEXT), ("label", _TEXT), ("probability", _NUMBER), ("threshold", _NUMBER), ("error", _TEXT)]
+)
+_REASONED = pyarrow.schema([("reasoning", _TEXT), ("rules", pyarrow.list_(_TEXT))])
+_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +157,67 @@ class TextSource:
 def text_columns(asked: str | None, trained: str | None) -> tuple[str, str | None]:
     """The column of the texts, and the second choice: where none is asked for, "text"."""
     return (asked, None) if asked is not None else (trained or "text", "text")
+
+
+def output_format(url: str, asked: OutputFormat | None = None) -> OutputFormat:
+    """The format asked for, or that of the file's ending. Raises UserError."""
+    found = asked or FORMATS.get(url.lower().rpartition(".")[2])
+    if found is None or found == "tsv":
+        raise UserError(f"{url}: the ending does not give the format; end it in .csv, .jsonl or .parquet")
+    return found
+
+
+def output_columns(*, reasoning: bool) -> list[str]:
+    """The columns that are written."""
+    return [*_PLAIN.names, *(_REASONED.names if reasoning else [])]
+
+
+def output_record(row: InputRow, answer: Prediction | None, *, reasoning: bool) -> dict[str, Any]:
+    """The columns of one row; `answer` is None for a row that could not be asked."""
+    answer = answer or Prediction(None, None, None)
+    out = {
+        "id": row.id,
+        "label": answer.label,
+        "probability": answer.probability,
+        "threshold": answer.threshold,
+        "error": row.problem or answer.error,
+    }
+    return {**out, "reasoning": answer.reasoning, "rules": list(answer.rules)} if reasoning else out
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """One record as a line of JSON; half a surrogate pair, which UTF-8 cannot encode, is escaped."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return text if text == _encodable(text) else json.dumps(row, allow_nan=False)
+
+
+def csv_field(value: Any) -> Any:
+    """A value as a CSV field: rules separated by spaces, half a surrogate pair as U+FFFD."""
+    return _encodable(" ".join(value) if isinstance(value, list) else value)
+
+
+def write_output(
+    path: Path, kind: OutputFormat, rows: Iterable[Mapping[str, Any]], *, reasoning: bool
+) -> None:
+    """Write records, a few thousand in memory at a time."""
+    names = output_columns(reasoning=reasoning)
+    if kind == "parquet":
+        schema = pyarrow.unify_schemas([_PLAIN, _REASONED]) if reasoning else _PLAIN
+        with pyarrow.parquet.ParquetWriter(path, schema) as parquet:
+            for part in batched(rows, _AT_ONCE):
+                plain = [{name: _encodable(value) for name, value in row.items()} for row in part]
+                parquet.write_table(pyarrow.Table.from_pylist(plain, schema=schema))
+        return
+    with path.open("w", encoding="utf-8", newline="") as f:
+        if kind == "jsonl":
+            f.writelines(f"{json_line(row)}\n" for row in rows)
+        else:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows([csv_field(row[name]) for name in names] for row in rows)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode()
+    return value

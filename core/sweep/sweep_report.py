@@ -37,8 +37,7 @@ from core.report import (
     with_interval,
 )
 from core.store import Store
-from core.sweep.arms import Sweep
-from core.sweep.comparing import Ended, FinishedArm, SweepResult, compare_arms
+from core.sweep.arms import Ended, FinishedArm, Sweep, SweepResult, compare_arms
 
 FOLDER = "sweeps"
 MARKDOWN = "sweep_report.md"
@@ -51,7 +50,7 @@ _WORDINGS: dict[Conclusion, str] = {
 }
 
 
-def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
+def write_sweep_report(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
     """Write sweep_report.md, sweep_report.html and sweep.json to sweeps/<name>/; return the page's place."""
     found, at, failures = compare_arms(store, sweep, ended), now(), Failures()
     builders = {"recommendation": recommendation, "val": on_val, "arms": arms, "left": left_out}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from core.bundle import Weights
+from core.export import Weights
 
 STANDARD = "-"
 """Standard input or output."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from core import jsonio
 from core.config import differences
-from core.data.stage import SplitSettings, split
+from core.data.stage import FILE as SPLIT_SUMMARY
+from core.data.stage import SplitSettings, SplitSummary, split
 from core.errors import MissingInputError, Part, UserError
 from core.evaluation.decision import select
-from core.export.manifests import PointerStart, read_start
-from core.pipeline.distill import conclude
-from core.pipeline.estimate import forecast_reinforcement
+from core.export.run_files import PointerStart, read_start
+from core.pipeline.distillation import conclude
 from core.pipeline.exporting import (
+    Scorer,
     bundle_student,
     classical_baselines,
     export_checkpoint,
@@ -24,21 +26,21 @@ from core.pipeline.exporting import (
 )
 from core.pipeline.opening import run_config
 from core.pipeline.outcome import Outcome, Reinforcement, Start
-from core.pipeline.run_folder import RL, Histories
+from core.pipeline.plan_runners import unpriced
+from core.pipeline.run_context import RL
 from core.pipeline.runners import Runner
-from core.pipeline.scorers import Scorer
-from core.pipeline.training import Trained, TrainingLoop
-from core.records import read_examples
+from core.pipeline.training_loop import Histories, Trained, TrainingLoop
+from core.records import read_examples, scan_examples
+from core.report import plural
 from core.rl.rewards import ValRewards
 from core.rl.stages import PolicySettings, RewardSettings, reward
 from core.rl.stages import reinforce as reinforce_segment
 from core.stage import StageCall, flat
 from core.store import Manifest, RunView
 from core.store.run_view import FOLDER
-from core.student.train_stage import PlannedSegment, plan_segments, plan_steps
+from core.student.train_stage import PlannedSegment, plan_segments, plan_steps, total_steps
 
 log = logging.getLogger(__name__)
-
 BASE = "base"
 SETTINGS = "reinforce.json"
 
@@ -65,7 +67,12 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
     others: list[Scorer] = []
     with run.optional(Part.START):
         if chosen.step != 0:
-            others.append(_score_start(run, parts, trained, start))
+            name, title = "untrained", "Untrained student"
+            if start.checkpoint is not None:
+                name, title = "start", f"Student before reinforcement (step {start.step})"
+            who, checkpoint = "rl-start", start.checkpoint
+            val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, 0))
+            others.append(score_untrained(run, parts, name, title, val, who=who, checkpoint=checkpoint))
     others += classical_baselines(run, parts)
     exported = export_checkpoint(run, parts, trained, chosen.step, "rl", others)
     home, bundled = bundle_student(run, parts, exported, RL)
@@ -105,15 +112,6 @@ def train_on_rewards(
     loop = TrainingLoop(run, histories, parts, segments, segment, of.early_stopping, start.checkpoint)
     loop.train(measure_rewards)
     return loop.trained, Reinforcement(start, len(steps), rewards)
-
-
-def _score_start(run: Runner, parts: Manifest, trained: Trained, start: Start) -> Scorer:
-    """The start on the same rows."""
-    who, name, title = "rl-start", "untrained", "Untrained student"
-    if start.checkpoint is not None:
-        name, title = "start", f"Student before reinforcement (step {start.step})"
-    val = score(run, parts, start.checkpoint, "val", who, scored=scored_val(run, trained, 0))
-    return score_untrained(run, parts, name, title, val, who=who, checkpoint=start.checkpoint)
 
 
 def find_start(run: Runner, parts: Manifest, source: str | None) -> Start:
@@ -194,3 +192,49 @@ def _claim_phase(run: Runner, start: Start, *, replace: bool) -> None:
         if differing:
             view.clear(RL.folder)
     view.write_json(f"{RL.folder}/{SETTINGS}", content)
+
+
+def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
+    """The steps, answers and tokens of reinforcement, and on a server their price, in lines.
+
+    Prompts are counted as in the first 200 texts of train, answers at their longest; an early end costs less.
+    """
+    config, of = run.config, run.config.reinforce
+    sizes = SplitSummary.read(run.store.file(parts, SPLIT_SUMMARY)).used_split_summary
+    texts, val_texts = (sizes[name].count for name in ("train", "val"))
+    steps = total_steps(of, texts)
+    asked = steps * of.batch_size * of.group_size
+    longest, updates = of.max_new_tokens, plural(of.substeps, "update")
+    yield (
+        f"reinforce: {steps:,} steps of {of.batch_size} texts, {of.group_size} answers each: {asked:,} "
+        f"answers of up to {longest} tokens, {updates} a step"
+    )
+    first = islice(scan_examples(run.store.file(parts, "train.csv")), 200)
+    prompts = run.context.encoder().prompts([e.text for e in first], longest)
+    lengths = [len(each.tokens) for each in prompts]
+    prompt = round(sum(lengths) / max(len(lengths), 1))
+
+    evaluations = sum(part.evaluate for part in plan_segments(steps, of.interval, of.save_every)) + 1
+    val = min(config.evaluation.max_examples or val_texts, val_texts)
+    rewarded = min(of.reward_rows, val_texts)
+    reasons = config.student.target == "reason_first"
+    trained = asked * (prompt + longest) * of.substeps
+    metered = run.context.capabilities.metered
+    # A metered engine bills a prompt once for all answers of its group.
+    prefilled = (steps * of.batch_size if metered else asked) * prompt
+    prefilled += trained // of.substeps if of.kl else 0
+    prefilled += evaluations * (val * (2 if reasons else 1) + rewarded) * prompt
+    sampled = asked * longest + evaluations * rewarded * longest
+    sampled += evaluations * val * config.evaluation.max_new_tokens if reasons else 0
+    yield (
+        f"at most {trained:,} tokens trained, {sampled:,} sampled, {prefilled:,} prompt tokens; on val "
+        f"{evaluations} evaluations of {val:,} texts and {rewarded:,} rewarded answers"
+    )
+    if not metered:
+        return
+    price = run.context.engine.price
+    if price is None:
+        yield unpriced(config)
+    else:
+        usd = price.usd(trained, prefilled, sampled)
+        yield f"at most about US$ {usd:.2f}, without the final evaluation of the other splits"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.bundle.opening import Contents
-from core.bundle.parity import Parity
 from core.data.stage import SplitSummary
 from core.errors import strict
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
+from core.export.bundle import Contents, Parity
 from core.rejection.funnel import TeacherSummary
 from core.report import (
     Block,
@@ -56,7 +54,7 @@ class CardData:
     """None if the student learned from rewards."""
 
 
-def render(data: CardData) -> str:
+def render_card(data: CardData) -> str:
     """Return the card as Markdown, without any text of the data."""
     builders = {"model": model, "data": training_data, "measured": measured, "limits": limits, "use": use}
     title = f"Model card: a student of {data.dataset}"
@@ -116,20 +114,19 @@ def measured(data: CardData) -> Section:
         "probability is at or above the threshold."
     )
     table = Table(["", *map(name_of, SHOWN)], rows, strong=frozenset({0}))
-    blocks: list[Block] = [Prose(text), table, Bullets(list(_parity(data.parity)))]
-    return Section("measured", "How it was measured", blocks)
-
-
-def _parity(parity: Parity) -> Iterator[str]:
+    parity, compared = data.parity, list[str]()
     if not parity.checked:
-        yield f"Whether the bundle gives the same answers when it is loaded was not checked: {parity.why}."
+        why = "Whether the bundle gives the same answers when it is loaded was not checked"
+        compared.append(f"{why}: {parity.why}.")
     for name, apart in (("Reloaded", parity.reloaded), ("Merged", parity.merged)):
         if apart is not None:
             by = "by no number" if apart.largest is None else f"by {apart.largest:.2g} nats at most"
-            yield (
+            compared.append(
                 f"{name}, its log-probabilities on {plural(apart.rows, 'row')} of val differ from those of "
                 f"the {parity.against} model {by}; {plural(apart.flips, 'label')} changed."
             )
+    blocks: list[Block] = [Prose(text), table, Bullets(compared)]
+    return Section("measured", "How it was measured", blocks)
 
 
 def limits(data: CardData) -> Section:

@@ -11,17 +11,16 @@ import pytest
 import transformers.utils.chat_template_utils
 
 from core.base_model import ModelSource, resolve_model
-from core.bundle.opening import open_bundle
-from core.bundle.stage import FOLDER, BundleSettings, bundle
 from core.engines import Device
 from core.evaluation.analysis import analyse
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.student_scores import MeasureSettings, evaluate, export
-from core.pipeline.context import RunContext
-from core.pipeline.run_folder import STUDENT
-from core.pipeline.scorers import Scorer
-from core.predict.student import open_student
+from core.export.bundle import open_bundle
+from core.export.stage import BUNDLE, BundleSettings, bundle
+from core.pipeline.exporting import Scorer
+from core.pipeline.run_context import STUDENT, RunContext
+from core.predict.loaded_student import open_student
 from core.records import read_examples
 from core.store import Store
 from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data
@@ -117,7 +116,7 @@ def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_
     analysis = maker.make(analyse, analysed(third, [student]), at, split=split, **student.inputs("test"))
     published = {"kept": maker.manifests["reject"], "scored": val, "decision": frozen, "analysis": analysis}
     made = maker.make(bundle, BundleSettings.of(config, label_only=False), at, **on, **published)
-    folder = maker.store.folder(made) / FOLDER
+    folder = maker.store.folder(made) / BUNDLE
 
     on_day("2031-04-30 08:00")
     found = open_bundle(folder)

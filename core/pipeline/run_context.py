@@ -5,6 +5,7 @@ Each is opened on first use, so that a run whose stages are all reused loads nei
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +25,41 @@ from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 from core.student.train_stage import LiveSession, checkpoint, lora_spec
 from core.teacher import stage as sample_stage
 from core.teacher.live import OpenJournal
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A training phase: its folder in the run's folder, and what distinguishes its stages and files."""
+
+    folder: str
+    report: str
+    page: str
+    summary: str
+    ledger: str
+    slot: str = ""
+    """Begins the second part of its stages' slots: evaluate/rl/10."""
+    prefix: str = ""
+    """Begins labels and log lines."""
+
+
+STUDENT = Phase("student_phase", "test_report.md", "report.html", "run_summary.json", "ledger.json")
+"""Learning from the teacher's answers."""
+RL = Phase(
+    folder="rl_phase",
+    report="rl_phase/rl_report.md",
+    page="rl_phase/report.html",
+    summary="rl_phase/rl_summary.json",
+    ledger="rl_phase/ledger.json",
+    slot="rl/",
+    prefix="RL ",
+)
+"""Learning from rewards for own answers."""
+
+
+def is_rl(slot: str) -> bool:
+    """Whether a slot of a run's record is of the RL phase, which also measures the start, as rl-start."""
+    stage, _, rest = slot.partition("/")
+    return stage in ("reinforce", "reward") or rest.partition("/")[0] in ("rl", "rl-start")
 
 
 class _ModelConfig(Record):

@@ -1,44 +1,157 @@
-"""The bundle stage: one folder with all that a deployment of the chosen student needs."""
+"""The stages of an export: download the adapter from a server, and write the bundle for a deployment."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from core import jsonio
-from core.bundle import card, opening, parity
-from core.bundle.opening import Bundle, Contents, open_bundle
-from core.bundle.parity import Parity
-from core.config import CONTENT, Config, ConfigSection, EngineChoice
+from core.config import CONTENT, Config, ConfigSection, EngineChoice, LoraConfig
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
-from core.engines import Sampler
-from core.engines.local import write_merged
-from core.errors import Part, separable
+from core.engines import Checkpoint, Device, Sampler, score_differences
+from core.engines.local import check_fits, open_peft, write_merged
+from core.errors import Part, StageError, separable
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
+from core.export.bundle import (
+    ADAPTER,
+    CARD,
+    DECISION,
+    FILE,
+    MERGED,
+    PARITY,
+    PROMPTS,
+    RULEBOOK,
+    TOKENIZER,
+    Base,
+    Bundle,
+    BundleColumns,
+    BundlePrompt,
+    Contents,
+    Labels,
+    Parity,
+    compare_ways,
+    open_bundle,
+    write_prompts,
+)
+from core.export.card import CardData, render_card
 from core.jsonio import Stored
 from core.records import iter_examples
 from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.funnel import TeacherSummary
+from core.results import AdapterDownload, AdapterParity
 from core.stage import StageIO, stage
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
-from core.student.train_stage import CHECKPOINT_FILE, SavedCheckpoint, checkpoint
+from core.student.train_stage import CHECKPOINT_FILE, SavedCheckpoint, checkpoint, lora_spec
 
 if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
+    from core.pipeline.run_context import RunContext
 
-FOLDER = "bundle"
+BUNDLE = "bundle"
+"""The folder of the bundle in its object and in a run's folder."""
 _WEIGHTS = "adapter_model.safetensors"
+_ADAPTER_FILES = ("adapter_config.json", _WEIGHTS)
+
+
+class AdapterSettings(ConfigSection):
+    """The part of the config that decides the download and its check."""
+
+    engine: EngineChoice
+    seed: int
+    lora: LoraConfig
+    prompt: EncodeSettings
+    parity_rows: int
+
+    @classmethod
+    def of(cls, config: Config) -> AdapterSettings:
+        student = config.student
+        return cls(
+            engine=student.engine,
+            seed=config.training_seed,
+            lora=student.lora,
+            prompt=EncodeSettings.of(student),
+            parity_rows=student.parity_rows,
+        )
+
+
+def adapter_content(config: AdapterSettings, context: RunContext) -> dict[str, str]:
+    """Digests of what was trained and of the base model that it is checked with."""
+    source = context.engine.local_model
+    return {**context.student_content(), "local_model": source.digest if source else "none"}
+
+
+@stage(
+    "adapter",
+    version=2,
+    inputs=("split", "checkpoint"),
+    content=adapter_content,
+    publishes={
+        **{f"{ADAPTER}/{name}": f"{{phase.folder}}/{ADAPTER}/{name}" for name in _ADAPTER_FILES},
+        PARITY: f"{{phase.folder}}/{ADAPTER}/{PARITY}",
+    },
+    shows=f"{{phase.folder}}/{ADAPTER}/{_WEIGHTS}",
+    switch="export",
+    slot="adapter/{phase.slot}",
+    label="download the adapter",
+)
+def adapter(config: AdapterSettings, io: StageIO) -> AdapterDownload:
+    """Write adapter/ in PEFT's layout and parity.json.
+
+    Raises CheckpointGone, StageError, SessionLost, and ModelError for an adapter that does not fit the base
+    model.
+    """
+    engine = io.context.engine
+    point = checkpoint(engine, io.input("checkpoint"))
+    engine.keep(point)
+    adapter = engine.download_adapter(point, io.out / ADAPTER)
+    found = _adapter_parity(config, point, io)
+    found.write(io.out / PARITY)
+    return AdapterDownload(bytes=adapter.bytes, files=dict(adapter.files), parity=found)
+
+
+def _adapter_parity(config: AdapterSettings, point: Checkpoint, io: StageIO) -> AdapterParity:
+    """Compare the downloaded adapter with the server on rows of val. Raises StageError if none is exact."""
+    engine, folder = io.context.engine, io.out / ADAPTER
+    source = engine.local_model
+    if source is None:
+        why = "student.engine.local_model names no base model to check it with"
+        return AdapterParity(checked=False, why=why)
+    trained = check_fits(folder, source, lora_spec(config.lora, config.seed))
+    encoder = io.context.encoder()
+    texts = [e.text for e in islice(iter_examples(io.input("split") / "val.csv"), config.parity_rows)]
+    encoded = encoder.tokenizer.encode_texts(texts)
+    prompts = [encoder.prompt_with_room(text, encoder.label_tokens).tokens for text in encoded]
+    choices = [choice for forms in encoder.choices().values() for choice in forms]
+    with (
+        closing(engine.sampler(point.sampler)) as there,
+        closing(open_peft(source, folder, Device("cpu"))) as here,
+    ):
+        apart = score_differences(there.score(prompts, choices), here.score(prompts, choices))
+    if not apart:
+        raise StageError(
+            f"none of {len(prompts)} rows was scored exactly by both; there is nothing to compare"
+        )
+    row = max(apart, key=apart.__getitem__)
+    return AdapterParity(
+        checked=True,
+        trained_tensors=trained,
+        base_digest=source.digest,
+        rows=len(apart),
+        largest=apart[row],
+        row=row,
+        left_out=len(prompts) - len(apart),
+    )
 
 
 class BundleSettings(ConfigSection):
@@ -85,7 +198,7 @@ class BundleSummary(Stored):
     parity: Parity
 
 
-def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
+def bundle_content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     """Digests of model, prompts, rulebook and tokenizer."""
     source = context.engine.local_model
     return {
@@ -101,9 +214,9 @@ def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     "bundle",
     version=2,
     inputs=("split", "kept?", "encoded?", "scored", "decision", "analysis", "checkpoint?", "home?"),
-    content=content,
-    publishes={f"{FOLDER}/": f"{{phase.folder}}/{FOLDER}/"},
-    shows=f"{{phase.folder}}/{FOLDER}/{opening.CARD}",
+    content=bundle_content,
+    publishes={f"{BUNDLE}/": f"{{phase.folder}}/{BUNDLE}/"},
+    shows=f"{{phase.folder}}/{BUNDLE}/{CARD}",
     switch="export",
     slot="bundle/{phase.slot}",
     label="bundle the {phase.prefix}student",
@@ -117,28 +230,28 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     opened again, and PartFailed if the merged weights or the parity check fail, without which it can be
     written.
     """
-    folder = io.out / FOLDER
+    folder = io.out / BUNDLE
     contents = _write_files(config, io, folder)
     _write_contents(folder, contents)
     opened = open_bundle(folder)
     found = Parity(checked=False, why="the check failed; see run_summary.json")
     if Part.PARITY not in config.without:
         with separable(Part.PARITY):
-            found = _parity(config, io, opened)
-    found.write(folder / opening.PARITY)
+            found = _bundle_parity(config, io, opened)
+    found.write(folder / PARITY)
     checkpoint, kept, encoded = io.optional("checkpoint"), io.optional("kept"), io.optional("encoded")
-    data = card.CardData(
+    data = CardData(
         contents=contents,
         dataset=config.dataset,
         step=0 if checkpoint is None else SavedCheckpoint.read(checkpoint / CHECKPOINT_FILE).step,
         analysis=Analysis.read(io.input("analysis") / ANALYSIS),
-        decision=Decided.read(io.input("decision") / opening.DECISION),
+        decision=Decided.read(io.input("decision") / DECISION),
         split=SplitSummary.read(io.input("split") / SPLIT_SUMMARY),
         teacher=None if kept is None else TeacherSummary.read(kept / TEACHER_SUMMARY),
         parity=found,
         encoded=None if encoded is None else EncodeSummary.read(encoded / ENCODED),
     )
-    (folder / opening.CARD).write_text(card.render(data), encoding="utf-8")
+    (folder / CARD).write_text(render_card(data), encoding="utf-8")
     _write_contents(folder, contents)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return BundleSummary(bytes=size, parity=found)
@@ -148,22 +261,22 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     """Write everything but parity, card and bundle.json; returns the content of the latter."""
     context = io.context
     prompts, rulebook, encoder = context.prompts, context.rulebook, context.encoder(config.label_only)
-    source, tokenizer, adapter = context.engine.local_model, folder / opening.TOKENIZER, None
+    source, tokenizer, adapter = context.engine.local_model, folder / TOKENIZER, None
     tokenizer.mkdir(parents=True)
     for path in tokenizer_files(context.tokenizer_folder):
         shutil.copy(path, tokenizer / path.name)
     if (learned := io.optional("home") or io.optional("checkpoint")) is not None:
-        adapter = folder / opening.ADAPTER
-        shutil.copytree(learned / opening.ADAPTER, adapter, ignore=shutil.ignore_patterns("download.json"))
-    opening.write_prompts(folder / opening.PROMPTS, prompts)
-    (folder / opening.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
-    shutil.copy(io.input("decision") / opening.DECISION, folder / opening.DECISION)
+        adapter = folder / ADAPTER
+        shutil.copytree(learned / ADAPTER, adapter, ignore=shutil.ignore_patterns("download.json"))
+    write_prompts(folder / PROMPTS, prompts)
+    (folder / RULEBOOK).write_text(rulebook.text, encoding="utf-8")
+    shutil.copy(io.input("decision") / DECISION, folder / DECISION)
     if config.merged is not None and source is not None and Part.MERGED not in config.without:
-        merged, end = folder / opening.MERGED, encoder.chat.end_of_turn
+        merged, end = folder / MERGED, encoder.chat.end_of_turn
         with separable(Part.MERGED):
             write_merged(source, adapter, tokenizer, merged, config.merged, end_of_turn=end)
     engine = io.context.engine
-    base = opening.Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
+    base = Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
     if config.engine.capabilities.remote and (trained := io.optional("checkpoint")) is not None:
         base = replace(base, sampler_path=checkpoint(engine, trained).sampler.location)
     if config.engine.capabilities.remote and source is not None:
@@ -171,21 +284,21 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     return Contents(
         base=base,
         adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
-        prompt=opening.BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
+        prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
         prompts_digest=prompts.student_digest,
         tokenizer_digest=tokenizer_digest(tokenizer),
         template_digest=encoder.tokenizer.template_digest,
         encoder_digest=encoder.digest,
         rulebook_digest=rulebook.digest,
         rule_ids=rulebook.ids,
-        labels=opening.Labels(config.positive, config.negative),
-        columns=opening.BundleColumns(config.text_column, config.id_column),
+        labels=Labels(config.positive, config.negative),
+        columns=BundleColumns(config.text_column, config.id_column),
         max_new_tokens=config.max_new_tokens,
         files={},
     )
 
 
-def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
+def _bundle_parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
     """Compare the trained model with the bundle as it is opened again, and with the merged weights."""
     engine, device = io.context.engine, config.engine.device_here
     if engine.local_model is None:
@@ -207,7 +320,7 @@ def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
         "reloaded": lambda: opened.sampler("adapter", device=device),
         **({"merged": merged} if opened.has_merged else {}),
     }
-    return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
+    return compare_ways(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
 
 
 def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tuple[int, ...]]:
@@ -228,6 +341,6 @@ def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tupl
 
 def _write_contents(folder: Path, contents: Contents) -> None:
     """Write bundle.json with the digests of all other files."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != opening.FILE)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE)
     files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
-    contents.model_copy(update={"files": files}).write(folder / opening.FILE)
+    contents.model_copy(update={"files": files}).write(folder / FILE)

@@ -13,15 +13,15 @@ import numpy as np
 from filelock import FileLock
 
 from core import locations
-from core.bundle import Weights
-from core.bundle.opening import FILE, MERGED, Bundle, open_bundle, read_contents
-from core.bundle.stage import FOLDER
 from core.data import sources
 from core.durable import user_cache, whole_folder
 from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.student_scores import ScoreSettings, score_texts
+from core.export import Weights
+from core.export.bundle import FILE, MERGED, Bundle, open_bundle, read_contents
+from core.export.stage import BUNDLE
 from core.progress import Progress, Silent
 from core.records import LabelSet
 from core.rulebook import cited
@@ -193,7 +193,7 @@ def _published(store: Store, name: str) -> Path:
             f"the bundle model/{name}.json names is missing or damaged ({store.where('/'.join(parts))}): "
             "run the same config again, which builds it again"
         )
-    return store.folder(manifest) / FOLDER
+    return store.folder(manifest) / BUNDLE
 
 
 def _fetched(url: str, *, merged: bool) -> Path:

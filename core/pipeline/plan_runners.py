@@ -1,27 +1,26 @@
-"""The cost of a student on a training server, counted before anything is spent on it.
+"""Runners that execute no stage and write no file: a plan, and an estimate of a student's cost on a server.
 
-The estimate walks the pipeline like a plan. Training is counted exactly once the accepted samples are known:
-the plan of steps names the samples of each. Scores are counted by their prompts. The length of an answer is
-not known before it is generated; it is assumed to be the mean length of the training answers. Early stopping
-lowers the cost, repeated requests raise it.
+Training is counted exactly once the accepted samples are known: the plan of steps names the samples of each.
+Scores are counted by their prompts. The length of an answer is not known before it is generated; it is
+assumed to be the mean length of the training answers. Early stopping lowers the cost, repeated requests raise
+it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pyarrow.parquet as pq
 
-from core.config import Config
-from core.cost import TrainingPrice
-from core.data.stage import FILE as SPLIT_SUMMARY
-from core.data.stage import SplitSummary, split
+from core.config import Config, ResolvedConfig
+from core.data.stage import split
 from core.engines import choice_plan
+from core.errors import MissingInputError, Part, UnderstudyError, named
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.student_scores import (
     METRICS_FILE,
@@ -31,30 +30,148 @@ from core.evaluation.student_scores import (
     explain,
     export,
 )
-from core.export.ledger import CostEstimate, EstimatedPart
-from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
-from core.pipeline.runners import PendingStage, Runner
-from core.pipeline.scorers import BASELINES
-from core.pipeline.switches import Switches
-from core.records import SplitName, read_examples, scan_examples
+from core.export.run_files import CostEstimate, EstimatedPart
+from core.pipeline.exporting import BASELINES
+from core.pipeline.runners import SWITCHES, PendingStage, Runner, Switches
+from core.records import SplitName, read_examples
 from core.rejection.stage import reject
-from core.report import plural
 from core.stage import StageCall
-from core.store import Manifest, RunView
+from core.store import Manifest, ReadOnlyRun, RunView, Store
 from core.student.encode_stage import DATA_FILE, EncodedSet, encode
 from core.student.encoding import Encoder
 from core.student.tokenizer import TextTokens
-from core.student.train_stage import plan_segments, total_steps, train
+from core.student.train_stage import train
 from core.teacher.stage import sample
 
+Promises = dict[tuple[str, str], str]
+"""By stage and key, the arm of a sweep that would build the object."""
 log = logging.getLogger(__name__)
-
-FILE = "cost_estimate.json"
-ASSUMED = 80
+ESTIMATE_FILE = "cost_estimate.json"
+_ASSUMED = 80
 """Tokens of a reasoning while none is known."""
 _LEARNED_FROM = (split.name, sample.name, reject.name, encode.name)
 """Stages before training, whose objects are read if they exist. All later ones are counted as if none did."""
 _Content = TypeVar("_Content")
+
+
+class NotBuiltYet(Exception):
+    """A stage has to run before the plan can continue; has its slot."""
+
+
+class Promised(Manifest):
+    """An object that a run would build; its key is the slot of the first missing object it depends on.
+
+    Its files, digest, ingredients and summary raise NotBuiltYet.
+    """
+
+    @classmethod
+    def of(cls, call: StageCall, cause: str) -> Promised:
+        known: dict[str, Any] = {"stage": call.name, "key": cause}
+        return cls.model_construct(**known)
+
+    @property
+    def folder(self) -> str:
+        raise NotBuiltYet(self.key)
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for the fields that are not set."""
+        raise NotBuiltYet(self.key)
+
+
+class PlanRunner(Runner):
+    """Notes for each stage whether a run would reuse it, or run it and why.
+
+    A stage whose object is missing returns a `Promised` manifest, so that the walk continues to the first
+    place that reads the object's files.
+    """
+
+    executes = False
+
+    def __init__(
+        self, resolved: ResolvedConfig, switches: Switches, arm: str = "", promises: Promises | None = None
+    ) -> None:
+        """`promises` are the objects that earlier arms of a sweep would have built before this `arm`."""
+        store = Store.at(resolved.config.run.root)
+        super().__init__(resolved, switches, ReadOnlyRun(store, resolved.run_name))
+        self.lines: list[tuple[str, str]] = []
+        """Slots, and what would become of each."""
+        self._arm, self._promises = arm, {} if promises is None else promises
+
+    def walk(self, pipeline: Callable[[Runner], Any]) -> None:
+        """Fill `lines` as far as is known now; the rest waits for the first missing object."""
+        try:
+            pipeline(self)
+        except NotBuiltYet as e:
+            seen = {slot.partition("/")[0] for slot, _ in self.lines}
+            waits = {name: f"waits for {e}" if name not in self.switches.off else "off" for name in SWITCHES}
+            self.lines += [(name, what) for name, what in waits.items() if name not in seen]
+        else:
+            self.lines += [(name, "off") for name in SWITCHES[SWITCHES.index(self.switches.last) + 1 :]]
+
+    def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
+        """Add a line for a stage; returns its object or a promise of it."""
+        manifest, line = self._planned(call)
+        self.used[call.slot] = manifest
+        self.lines.append((call.slot, line))
+        if isinstance(manifest, Promised) and call.stage.switch == "export":
+            raise NotBuiltYet(call.slot)  # the stages of the export follow from each other
+        return manifest
+
+    def exists(self, manifest: Manifest) -> bool:
+        return not isinstance(manifest, Promised)
+
+    def must_build(self, call: StageCall) -> bool:
+        return False
+
+    @contextlib.contextmanager
+    def optional(self, part: Part, detail: str = "") -> Iterator[None]:
+        try:
+            yield
+        except UnderstudyError as e:
+            self.lines.append(("(left out)", f"{named(part, detail)}: {e}"))
+
+    def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        pass
+
+    def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        pass
+
+    def known(self, slot: str) -> Manifest | None:
+        """The object of a slot, if it exists."""
+        found = self.used.get(slot)
+        return found if found is not None and self.exists(found) else None
+
+    def stages(self) -> list[str]:
+        """`lines` as text; steps that wait for the same object share a line."""
+        groups: dict[tuple[str, str, int], list[str]] = {}
+        for i, (slot, what) in enumerate(self.lines):
+            stage, _, step = slot.partition("/")
+            shares = what.startswith("waits for") and step.isdigit()
+            groups.setdefault((stage, what, -1 if shares else i), []).append(slot)
+        labels = [slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}" for slots in groups.values()]
+        width = max(map(len, labels))
+        return [f"{label:<{width}}  {what}" for label, (_, what, _) in zip(labels, groups, strict=True)]
+
+    def _planned(self, call: StageCall) -> tuple[Manifest, str]:
+        """The object of a call or a promise of it, and what a run would do."""
+        if not self.switches.on(call.stage):
+            try:
+                manifest = self.earlier(call.slot, f"result of {call.slot}")
+            except MissingInputError as e:
+                return Promised.of(call, call.slot), f"off, but {e}"
+            return manifest, f"off: takes what was built {manifest.created_at}"
+        missing = next((m for m in call.inputs.values() if isinstance(m, Promised)), None)
+        if missing is not None:
+            return Promised.of(call, missing.key), f"waits for {missing.key}"
+        refresh = call.name in self.switches.refresh
+        sound = None if refresh else self.store.sound(call.name, call.key)
+        if sound is not None:
+            return sound, f"reuse (built {sound.created_at})"
+        builder = self._promises.setdefault((call.name, call.key), self._arm)
+        if builder != self._arm:
+            return Promised.of(call, call.slot), f"reuse, once arm {builder} has built it"
+        reason = "asked for by --refresh" if refresh else self._reasons.why(call)
+        return Promised.of(call, call.slot), f"run: {reason}"
 
 
 def estimate(pipeline: Callable[[Runner], Any], run: Runner) -> CostEstimate:
@@ -69,7 +186,7 @@ def estimate(pipeline: Callable[[Runner], Any], run: Runner) -> CostEstimate:
 
 def note_estimate(view: RunView, found: CostEstimate) -> None:
     """Write cost_estimate.json into the run's folder, and log the estimate."""
-    view.write_json(FILE, found.to_json())
+    view.write_json(ESTIMATE_FILE, found.to_json())
     for line in (found.sentence, *found.notes):
         log.info("%s", line)
 
@@ -132,13 +249,13 @@ class EstimateRunner(PlanRunner):
         """The sum of all calls, with US dollars if there is a price, and what it assumes."""
         price, notes = self.context.engine.price, []
         if price is None:
-            notes.append(_unpriced(self.config))
+            notes.append(unpriced(self.config))
         if encode.name not in self._existing:
             notes.append(
                 "the samples are not encoded yet: the estimate assumes that every text of train is learned"
             )
             if self._encoder.target != "label_only":
-                notes.append(f"and that each reasoning has {ASSUMED} tokens")
+                notes.append(f"and that each reasoning has {_ASSUMED} tokens")
         if self.config.evaluation.early_stopping is not None:
             notes.append("early stopping would lower it")
         whole = sum(self._parts.values(), start=Counter[str]())
@@ -147,7 +264,7 @@ class EstimateRunner(PlanRunner):
             model=self.config.student.model,
             steps=self._steps,
             **tokens,
-            usd=None if price is None else round(_dollars(price, **tokens), 6),
+            usd=None if price is None else round(price.usd(*tokens.values()), 6),
             prices_usd_per_million=price,
             parts=tuple(EstimatedPart(name=name, **counts) for name, counts in self._parts.items()),
             notes=tuple(notes),
@@ -207,7 +324,7 @@ class EstimateRunner(PlanRunner):
             tokens, weights = (table.column(name).to_pylist() for name in table.column_names)
             answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
             return [len(each) - 1 for each in tokens], answer
-        answer = self._encoder.label_tokens + (0 if self._encoder.target == "label_only" else ASSUMED)
+        answer = self._encoder.label_tokens + (0 if self._encoder.target == "label_only" else _ASSUMED)
         return [n + answer - 1 for n in self._prompts("train", self._encoder, answer)], answer
 
     def _prompts(self, split: SplitName, encoder: Encoder, reserve: int) -> list[int]:
@@ -221,57 +338,6 @@ class EstimateRunner(PlanRunner):
         return self.store.file(self._existing[split.name], f"{name}.csv")
 
 
-def _unpriced(config: Config) -> str:
+def unpriced(config: Config) -> str:
     model = config.student.model
     return f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"
-
-
-def _dollars(price: TrainingPrice, trained_tokens: int, prefilled_tokens: int, sampled_tokens: int) -> float:
-    prefilled = prefilled_tokens * price.prefill
-    return (trained_tokens * price.train + prefilled + sampled_tokens * price.sample) / 1_000_000
-
-
-def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
-    """The steps, answers and tokens of reinforcement, and on a server their price, in lines.
-
-    Prompts are counted as in the first 200 texts of train, answers at their longest; an early end costs less.
-    """
-    config, of = run.config, run.config.reinforce
-    sizes = SplitSummary.read(run.store.file(parts, SPLIT_SUMMARY)).used_split_summary
-    texts, val_texts = (sizes[name].count for name in ("train", "val"))
-    steps = total_steps(of, texts)
-    asked = steps * of.batch_size * of.group_size
-    longest, updates = of.max_new_tokens, plural(of.substeps, "update")
-    yield (
-        f"reinforce: {steps:,} steps of {of.batch_size} texts, {of.group_size} answers each: {asked:,} "
-        f"answers of up to {longest} tokens, {updates} a step"
-    )
-    first = islice(scan_examples(run.store.file(parts, "train.csv")), 200)
-    prompts = run.context.encoder().prompts([e.text for e in first], longest)
-    lengths = [len(each.tokens) for each in prompts]
-    prompt = round(sum(lengths) / max(len(lengths), 1))
-
-    evaluations = sum(part.evaluate for part in plan_segments(steps, of.interval, of.save_every)) + 1
-    val = min(config.evaluation.max_examples or val_texts, val_texts)
-    rewarded = min(of.reward_rows, val_texts)
-    reasons = config.student.target == "reason_first"
-    trained = asked * (prompt + longest) * of.substeps
-    metered = run.context.capabilities.metered
-    # A metered engine bills a prompt once for all answers of its group.
-    prefilled = (steps * of.batch_size if metered else asked) * prompt
-    prefilled += trained // of.substeps if of.kl else 0
-    prefilled += evaluations * (val * (2 if reasons else 1) + rewarded) * prompt
-    sampled = asked * longest + evaluations * rewarded * longest
-    sampled += evaluations * val * config.evaluation.max_new_tokens if reasons else 0
-    yield (
-        f"at most {trained:,} tokens trained, {sampled:,} sampled, {prefilled:,} prompt tokens; on val "
-        f"{evaluations} evaluations of {val:,} texts and {rewarded:,} rewarded answers"
-    )
-    if not metered:
-        return
-    price = run.context.engine.price
-    if price is None:
-        yield _unpriced(config)
-    else:
-        usd = _dollars(price, trained, prefilled, sampled)
-        yield f"at most about US$ {usd:.2f}, without the final evaluation of the other splits"
