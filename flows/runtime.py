@@ -36,7 +36,7 @@ from core.pipeline.run import resolve_for_run
 from core.pipeline.run_context import RL, STUDENT, Phase
 from core.pipeline.runners import PendingStage, Runner
 from core.progress import Progress
-from core.report.render import plain
+from core.report import plain
 from core.report.scorer_sections import scorer_rows
 from core.stage import StageCall
 from core.store import Manifest, RunView

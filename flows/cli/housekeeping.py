@@ -124,7 +124,7 @@ _RUNS_ROOT = root_option("A folder or s3:// URL that contains runs/.")
 )
 def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
-    from core.report.render import plural
+    from core.report import plural
     from core.store import Store
     from core.summary.summarize import default_path, save, summarize_runs
 
