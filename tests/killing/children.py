@@ -27,6 +27,8 @@ class Moment:
 
     name: str | None = None
     count: int = 0
+    about: str | None = None
+    """Count only passings about this."""
 
 
 class ChildError(AssertionError):
@@ -121,7 +123,7 @@ def _work(work: Callable[[], None], trace: Path, moment: Moment) -> None:
     def passing(name: str, about: str) -> None:
         nonlocal seen
         os.write(out, (json.dumps([time.monotonic() - started, name, about]) + "\n").encode())
-        if name == moment.name:
+        if name == moment.name and moment.about in (None, about):
             if seen == moment.count:
                 os.kill(os.getpid(), signal.SIGKILL)
             seen += 1

@@ -28,24 +28,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True)
     parser.add_argument("--each", type=int, default=1, help="passings of every failpoint to kill at")
+    parser.add_argument("--chain", action="store_true", help="kill one run at all failpoints in turn")
     parser.add_argument("--random", type=int, default=3, help="trials that kill at random moments")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="changes", help="overrides of the config")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
+        import_once()
         config = ask_child(lambda: project(Path(folder)))
         place = Place(Path(config), given.root.rstrip("/"), tuple(given.changes))
-        for result in results(place, given.each, given.random, given.seed):
+        for result in results(place, given):
             print(json.dumps(asdict(result)), flush=True)
 
 
-def results(below: Place, each: int, at_random: int, seed: int) -> Iterator[Result]:
+def results(below: Place, given: argparse.Namespace) -> Iterator[Result]:
     """The named moments, then the random ones; every trial under a root of its own."""
-    import_once()
     reference = Reference.of(_fresh(below))
-    named = [[Kill(moment)] for moment in reference.moments(each)]
-    for kills in [*named, *random_kills(reference, seed, at_random)]:
+    named = [[Kill(moment)] for moment in reference.moments(given.each)]
+    chained = [reference.chain()] if given.chain else []
+    for kills in [*named, *chained, *random_kills(reference, given.seed, given.random)]:
         yield trial(reference, _fresh(below), kills)
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import uuid
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from core import durable, jsonio
+from core.base_model import resolve_model
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.data import stage as data_stage
@@ -35,7 +37,7 @@ from tests.killing.trials import Kill
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import write_texts
-from tests.small_project import texts
+from tests.small_project import texts, write_project
 
 AT_ONCE = 8
 RUN = "live"
@@ -117,16 +119,29 @@ def main() -> None:
     os.environ["KILLING_TEACHER_KEY"] = "key"
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
-        config = Path(ask_child(lambda: driver.project(Path(folder))))
-        driver.import_once()
+        config = Path(ask_child(lambda: _project(Path(folder))))
         import openai
+        import s3fs
+        from transformers import AutoTokenizer
 
-        assert openai.__name__ in sys.modules, "imported before the forks, which import it no more"
+        names = (openai.__name__, s3fs.__name__, AutoTokenizer.__module__)
+        assert sys.modules.keys() >= set(names), "imported before the forks, which import it no more"
         known = _known(Path(folder))
         with endpoint.serve(known) as server:
             server.delay(0.02, tail="pareto", spread=2.0, seed=given.seed)
             for result in _results(config, given, server):
                 print(json.dumps(asdict(result)), flush=True)
+
+
+def _project(folder: Path) -> str:
+    """The small project with a tokenizer and no weights: nothing here computes with them."""
+    os.environ.pop("UNDERSTUDY_CACHE", None)
+    tokenizer, model = resolve_model(driver.MODEL).folder, folder / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tokenizer / name, model / name)
+    (model / "model.safetensors").write_bytes(b"only its digest is read")
+    return str(write_project(folder, model))
 
 
 def _known(folder: Path) -> Path:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,6 @@ from tests.killing.children import Passed
 from tests.killing.roots import KINDS, started
 
 SEED = 20261
-AT_RANDOM = 2
 SHORTER = (
     "--set=evaluation.interval=3",
     "--set=export.splits=[test]",
@@ -25,21 +25,35 @@ SHORTER = (
 """Two segments, few exports and baselines: `make kill-matrix` kills the longer run."""
 
 
-@pytest.mark.usefixtures("smollm2_folder")
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    arguments = ("--each=1", f"--random={AT_RANDOM}", f"--seed={SEED}", *SHORTER)
-    with started(kind, tmp_path, request, *arguments) as driver:
+def killed(kind: str, folder: Path, request: pytest.FixtureRequest, *arguments: str) -> list[dict[str, Any]]:
+    """The results of trials, in none of which anything is done twice, differs or fails."""
+    with started(kind, folder, request, f"--seed={SEED}", *arguments, *SHORTER) as driver:
         results = list(matrix.read(driver.stdout))
         assert driver.wait() == 0
-    assert [
-        r for r in results if r["answers_twice"] or r["steps_twice"] or r["differing"] or r["failed"]
-    ] == []
-    assert len(results) == len(durable.FAILPOINTS) + AT_RANDOM, (
-        "every failpoint is passed by an undisturbed run"
-    )
+    wrong = ("answers_twice", "steps_twice", "differing", "failed")
+    assert [r for r in results if any(r[name] for name in wrong)] == []
+    return results
+
+
+@pytest.mark.usefixtures("smollm2_folder")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_at_every_moment_ends_as_if_nothing_had_been(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One run, at all failpoints one after another."""
+    [chained] = killed(kind, tmp_path, request, "--each=0", "--chain", "--random=0")
+    assert chained["kills"] == len(durable.FAILPOINTS), "every failpoint is passed by a run that goes on"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_folder")
+@pytest.mark.parametrize("kind", ["disk", "s3"])
+def test_a_run_killed_at_one_moment_ends_as_if_nothing_had_been(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A run for each failpoint, and some for random moments. Slow: the test above kills at all failpoints."""
+    results = killed(kind, tmp_path, request, "--each=1", "--random=2")
+    assert len(results) == len(durable.FAILPOINTS) + 2, "every failpoint is passed by an undisturbed run"
     assert sum(r["kills"] for r in results) >= len(durable.FAILPOINTS)
 
 

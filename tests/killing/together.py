@@ -23,6 +23,7 @@ from tests.killing.children import TO_THE_END, Child, Ended, Moment, ask_child
 from tests.killing.direct import run
 
 NAMES = ("first", "second")
+SHORTER = ("export.splits=[test]", "export.reasoning_rows=0", "baselines.other_prompt=false")
 
 
 def main() -> None:
@@ -32,8 +33,8 @@ def main() -> None:
     root = parser.parse_args().root.rstrip("/")
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
-        config = Path(ask_child(lambda: driver.project(Path(folder))))
         driver.import_once()
+        config = Path(ask_child(lambda: driver.project(Path(folder))))
         alone = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", TO_THE_END)
         killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(durable.STATE_SAVED, 1))
     print(json.dumps({"alone": alone, "killed": killed}))
@@ -53,7 +54,7 @@ def _pair(config: Path, root: str, first: Moment) -> dict[str, Any]:
 
 
 def _work(config: Path, root: str, name: str) -> Callable[[], None]:
-    return lambda: run(config, [f"run.root={root}", f"run.name={name}"])
+    return lambda: run(config, [f"run.root={root}", f"run.name={name}", *SHORTER])
 
 
 def _told(ended: Ended) -> dict[str, object]:

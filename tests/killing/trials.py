@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import durable
 from tests.killing import judging
-from tests.killing.children import TO_THE_END, ChildError, Ended, Moment, ask_child, run_in_child
+from tests.killing.children import (
+    TO_THE_END,
+    ChildError,
+    Ended,
+    Moment,
+    Passed,
+    ask_child,
+    run_in_child,
+)
 from tests.killing.direct import run
 
 
@@ -24,7 +33,8 @@ class Kill:
     def __str__(self) -> str:
         if self.after is not None:
             return f"after {self.after:.2f} s"
-        return f"{self.moment.name} #{self.moment.count}" if self.moment.name else "never"
+        which = self.moment.about or f"#{self.moment.count}"
+        return f"{self.moment.name} {which}" if self.moment.name else "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +76,40 @@ class Result:
 
 @dataclass(slots=True)
 class Reference:
-    """An undisturbed run: what it leaves, how long it takes, how often it passes each failpoint."""
+    """An undisturbed run: what it leaves, how long it takes, which failpoints it passes."""
 
     place: Place
     remains: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    passings: dict[str, int] = field(default_factory=dict)
+    passed: tuple[Passed, ...] = ()
 
     @classmethod
     def of(cls, place: Place) -> Reference:
         """Run it."""
         ended = place.go(Kill())
         assert ended.code == 0, "an undisturbed run failed; see its traceback"
-        passings = {name: sum(p.name == name for p in ended.passed) for name in durable.FAILPOINTS}
-        return cls(place, place.remains(), ended.passed[-1].after, passings)
+        return cls(place, place.remains(), ended.passed[-1].after, ended.passed)
 
     def moments(self, each: int) -> list[Moment]:
         """Every failpoint, at `each` of its passings: the middle one, or spread from first to last."""
-        return [
-            Moment(name, count) for name, times in self.passings.items() for count in _spread(times, each)
-        ]
+        passings = Counter(p.name for p in self.passed)
+        return [Moment(name, count) for name in durable.FAILPOINTS for count in _spread(passings[name], each)]
+
+    def chain(self) -> list[Kill]:
+        """Kills at the middle passing of every failpoint, in their order: one run is killed at all of them.
+
+        A successor does not repeat what is safe, so a passing is identified by what it is about.
+        """
+        places = [[i for i, p in enumerate(self.passed) if p.name == name] for name in durable.FAILPOINTS]
+        middle = sorted(found[len(found) // 2] for found in places if found)
+        return [Kill(Moment(self.passed[i].name, about=self.passed[i].about)) for i in middle]
 
 
 def _spread(times: int, each: int) -> list[int]:
-    if each == 1 or times < 2:
-        return [times // 2] if times else []
+    if not (each and times):
+        return []
+    if each == 1 or times == 1:
+        return [times // 2]
     return sorted({round(i * (times - 1) / (each - 1)) for i in range(each)})
 
 
