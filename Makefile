@@ -18,7 +18,13 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart check test lint types secure pytest test-all test-slow test-deployments bench kill-matrix interop docker-check lock clean
+# Two processes on two cores, each computing on one thread. They take whole files, in the order in which
+# tests/conftest.py puts them: the longest first, so that neither process waits for the other at the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup quickstart check test lint types secure static pytest test-all test-slow test-servers \
+	test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -40,10 +46,14 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 	@echo "  artifacts/runs/quickstart/student_phase/test.json            what the student says of each text"
 	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
 
-check: setup lint types  ## format, lint, types and the tests without servers, flows and real models: minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not integration and not deployments and not slow' $(ONLY)
+check: setup  ## format, lint, types and the tests without servers, flows and real models: five minutes
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint types
+	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(ONLY)
 
-test: setup lint types secure pytest  ## all checks
+test: setup static pytest  ## all checks: a quarter of an hour
+
+static: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync types lint secure
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,10 +73,20 @@ secure: setup
 		code=$$?; rm -f .secrets.seen; test $$code = 0 -o $$code = 3  # 3: what is known stands on another line
 
 pytest: setup
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST) $(TOGETHER)
+
+test-servers: setup  ## of `make test`: the servers that other tests use do what is expected of them
+	$(PYTEST) $(TOGETHER) tests/servers $(ONLY)
+
+test-containers: setup  ## of `make test`: the files in docker/, as far as no container engine is needed
+	$(PYTEST) $(TOGETHER) tests/docker $(ONLY)
+
+test-deployment-files: setup  ## of `make test`: what deployments/ registers with a real Prefect server
+	$(PYTEST) tests/deployments $(ONLY)
 
 test-slow: setup  ## the same on S3, on other runners and in other number formats, minutes in all; never part of the tests
-	$(BIN)/pytest -n 2 --dist loadfile -m slow $(ONLY)
+	$(PYTEST) $(TOGETHER) -m slow $(ONLY)
+	$(PYTEST) $(TOGETHER) -m hypothesis --hypothesis-profile thorough $(ONLY)
 
 test-deployments: setup  ## workers, crashes and cancellations on real Prefect servers; minutes, and never part of the tests
 	$(BIN)/pytest -m deployments tests/deployments $(ONLY)
