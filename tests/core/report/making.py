@@ -18,7 +18,7 @@ from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Generated, Predictions
 from core.records import Example, SplitName
 from core.rejection.funnel import FunnelCounter, Hardness, TeacherSummary, skew
-from core.report.document import ModelBlock, ReportData, SeedResult, run_report
+from core.report.document import ModelBlock, Picture, ReportData, SeedResult, run_report
 from core.report.render import render_markdown, render_page
 from core.report.scorer_sections import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
@@ -283,7 +283,20 @@ def as_markdown(data: ReportData, failures: Failures | None = None) -> str:
     return render_markdown(run_report(data, failures), failures)
 
 
-def as_page(data: ReportData, failures: Failures | None = None) -> str:
-    """The report as a page; without `failures`, what fails is raised."""
+def as_page(data: ReportData, failures: Failures | None = None, *, pictures: bool = True) -> str:
+    """The report as a page; without `failures`, what fails is raised. Its pictures take seconds to draw."""
     failures = failures if failures is not None else strict()
-    return render_page(run_report(data, failures), failures)
+    document = run_report(data, failures)
+    if not pictures:
+        sections = [
+            dataclasses.replace(s, blocks=[b for b in s.blocks if not isinstance(b, Picture)])
+            for s in document.sections
+        ]
+        document = dataclasses.replace(document, sections=sections)
+    return render_page(document, failures)
+
+
+@functools.cache
+def full_page() -> str:
+    """The page of `full()`, drawn once."""
+    return as_page(full())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from xml.etree import ElementTree
 
@@ -32,6 +33,11 @@ def pictures() -> list[Picture]:
     ]
 
 
+@functools.cache
+def drawings() -> list[str]:
+    return [draw(p) for p in pictures()]
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", EVIL)
 def test_a_name_is_written_as_it_is_and_is_no_markup(name: str) -> None:
@@ -44,8 +50,7 @@ def test_a_name_is_written_as_it_is_and_is_no_markup(name: str) -> None:
 
 def test_pictures_of_one_page_share_no_name_and_refer_to_their_own_parts() -> None:
     seen: set[str] = set()
-    for picture in pictures():
-        drawn = draw(picture)
+    for drawn in drawings():
         ids = re.findall(r'\bid="([^"]+)"', drawn)
         assert len(ids) == len(set(ids))
         assert not seen & set(ids)
@@ -54,19 +59,18 @@ def test_pictures_of_one_page_share_no_name_and_refer_to_their_own_parts() -> No
 
 
 def test_a_picture_has_no_style_of_its_own_no_date_and_no_address() -> None:
-    for picture in pictures():
-        drawn = draw(picture)
+    for drawn in drawings():
         assert not re.search(r"style|https?:|<\?xml|DOCTYPE|metadata|20\d\d-\d\d-\d\d", drawn)
 
 
 def test_every_colour_has_a_name_that_the_page_may_change() -> None:
-    for picture in pictures():
-        used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-f]+)"', draw(picture)))
+    for drawn in drawings():
+        used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-f]+)"', drawn))
         assert used <= set(NAMES)
 
 
 def test_equal_pictures_are_equal_text() -> None:
-    assert [draw(p) for p in pictures()] == [draw(p) for p in pictures()]
+    assert [draw(p) for p in pictures()] == drawings()
 
 
 def test_a_long_name_is_cut_with_a_sign() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.config import CalibrationConfig, ThresholdConfig
 from core.evaluation.calibration import Calibrator
@@ -23,7 +23,6 @@ def at(threshold: float | None) -> Decision:
     return Decision(Calibrator.identity("none"), threshold, "by definition")
 
 
-@settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) -> None:
     rows = as_rows(drawn)

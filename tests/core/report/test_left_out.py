@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from core.errors import Failure, Failures, Part
 from core.report import plots, run_sections, scorer_sections, verdict
 from core.report.render import left_out
-from tests.core.report.making import as_markdown, as_page, full
+from tests.core.report.making import as_markdown, as_page, full, full_page
 
 LEFT_OUT = "Left out of this run"
 
@@ -32,7 +32,7 @@ def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
     whole = as_markdown(full())
     monkeypatch.setattr(module, function, broken)
     failures = Failures()
-    shown = as_page(full(), failures)
+    shown = as_page(full(), failures, pictures=False)
     written = as_markdown(full(), failures)
     assert list(failures) == [Failure(f"Section of the report: {name}", "LookupError", "no <such> column")]
     for text in (shown, written):
@@ -49,7 +49,7 @@ def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
 def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plots = as_page(full()).count("<figure>")
+    plots = full_page().count("<figure>")
     monkeypatch.setattr(Figure, "savefig", broken)
     failures = Failures()
     shown = as_page(full(), failures)
@@ -74,4 +74,4 @@ def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -
 def test_a_report_without_failures_has_no_such_section() -> None:
     assert left_out(Failures()) == []
     assert LEFT_OUT not in as_markdown(full(), Failures())
-    assert LEFT_OUT not in as_page(full(), Failures())
+    assert LEFT_OUT not in as_page(full(), Failures(), pictures=False)
