@@ -56,6 +56,11 @@ def palm(palm_file: Path) -> list[dict[str, Any]]:
     return list(read_jsonl(palm_file))
 
 
+@pytest.fixture(scope="module")
+def palm_read(palm: list[dict[str, Any]]) -> list[ParsedAnswer]:
+    return read(palm, config("esnli.yaml"))
+
+
 def test_every_quickstart_answer_is_strict_json() -> None:
     names = LabelNames()
     rows = read_jsonl(REPO / "dataset/quickstart/teacher_answers.jsonl")
@@ -71,17 +76,20 @@ def test_a_word_before_the_reasoning_is_read_in_all_1118_answers(real_data: Path
     assert len(rows) == 1118
 
 
-def test_run_on_answers_say_what_was_recorded_of_them_in_all_13212_rows(palm: list[dict[str, Any]]) -> None:
-    found = read(palm, config("esnli.yaml"))
+def test_run_on_answers_say_what_was_recorded_of_them_in_all_13212_rows(
+    palm: list[dict[str, Any]], palm_read: list[ParsedAnswer]
+) -> None:
+    found = palm_read
     assert Counter((p.error, row["label"]) for p, row in zip(found, palm, strict=True)) == SAID
     assert [p.label for p in found] == [row["label"] for row in palm]
     assert all(p.reasoning == row["reasoning"] for p, row in zip(found, palm, strict=True) if p.ok)
     assert Counter(p.source for p in found) == {"pattern": 13_210, None: 2}
 
 
-def test_run_on_answers_agree_with_gold_as_often_as_was_recorded(palm: list[dict[str, Any]]) -> None:
-    found = read(palm, config("esnli.yaml"))
-    assert Counter((p.label, row["gold"]) for p, row in zip(found, palm, strict=True)) == AGAINST_GOLD
+def test_run_on_answers_agree_with_gold_as_often_as_was_recorded(
+    palm: list[dict[str, Any]], palm_read: list[ParsedAnswer]
+) -> None:
+    assert Counter((p.label, row["gold"]) for p, row in zip(palm_read, palm, strict=True)) == AGAINST_GOLD
 
 
 def test_the_teacher_reports_that_agreement_and_gives_no_notice(

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,28 +204,40 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
     assert "0.5 s" in failure.message
 
 
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Config]:
+    """A module `wandb` of this code, for tests that need no tracker; the config that uses it."""
+
+    def install(code: str) -> Config:
+        (tmp_path / "wandb.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+        return config(wandb={"project": "p", "mode": "offline"})
+
+    return install
+
+
 def test_a_record_that_cannot_be_written_does_not_stop_the_run(
-    view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    view: RunView, tmp_path: Path, library: Callable[[str], Config]
 ) -> None:
     (tmp_path / "out/runs/small" / FILE / "in the way").mkdir(parents=True)
     failures = Failures()
-    with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
+    with tracked(library("raise OSError('no wandb')"), view, failures) as trackers:
         trackers.send(training_points(HISTORY))
-    assert [f.part for f in failures] == [f"Tracker: {FILE}", "Tracker: mlflow"]
+    assert [f.part for f in failures] == [f"Tracker: {FILE}", "Tracker: wandb"]
     assert failures.to_json()[1]["error"] == "ChildProcessError"
 
 
 def test_a_tracker_that_raises_in_the_run_is_recorded_and_the_others_get_everything(
-    view: RunView, monkeypatch: pytest.MonkeyPatch
+    view: RunView, monkeypatch: pytest.MonkeyPatch, library: Callable[[str], Config]
 ) -> None:
     def broken(self: TrackerProcess, points: object) -> None:
         raise TypeError("not JSON")
 
     monkeypatch.setattr(TrackerProcess, "send", broken)
     failures = Failures()
-    with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
+    with tracked(library("raise OSError('no wandb')"), view, failures) as trackers:
         trackers.send(training_points(HISTORY))
-        assert [(f.part, f.error) for f in failures] == [("Tracker: mlflow", "TypeError")]
+        assert [(f.part, f.error) for f in failures] == [("Tracker: wandb", "TypeError")]
 
 
 def test_a_tracker_that_raises_is_one_warning_with_its_words(
@@ -240,11 +252,9 @@ def test_a_tracker_that_raises_is_one_warning_with_its_words(
 
 
 def test_a_tracker_that_exits_early_without_an_error_is_one_warning(
-    view: RunView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    view: RunView, library: Callable[[str], Config], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "wandb.py").write_text("import os\nos._exit(0)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    follow(config(wandb={"project": "p", "mode": "offline"}), view)
+    follow(library("import os\nos._exit(0)\n"), view)
     (warning,) = warnings(caplog)
     assert "its process ended unexpectedly (exit code 0)" in warning
 

@@ -18,6 +18,12 @@ from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import write_texts
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries wait a tenth as long; how long they wait is tested in virtual time (test_flow_control)."""
+    monkeypatch.setattr("core.completions.flow_control._BASE_S", 0.1)
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeacherServer]:
     """One server for the module; each test puts it back in order."""
