@@ -27,8 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 def deployed(server: PrefectServer) -> PrefectServer:
     """The server, with the pools and all deployments, as README.md there says."""
     for pool, kind in POOLS.items():
-        server.prefect("work-pool", "create", pool, "--type", kind)
-    server.prefect(*DEPLOY)
+        server.prefect_here("work-pool", "create", pool, "--type", kind)
+    server.prefect_here(*DEPLOY)
     return server
 
 

@@ -93,10 +93,11 @@ def test_the_form_describes_every_parameter_and_every_field_of_the_config(
 
 
 def test_deploying_again_doubles_nothing_and_takes_the_image_that_a_variable_names(
-    deployed: PrefectServer, deployments: dict[str, dict[str, Any]]
+    deployed: PrefectServer, deployments: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(each["name"] for each in automations(deployed))
-    deployed.prefect(*DEPLOY, UNDERSTUDY_IMAGE="registry.example.org/understudy:7")
+    monkeypatch.setenv("UNDERSTUDY_IMAGE", "registry.example.org/understudy:7")
+    deployed.prefect_here(*DEPLOY)
     again = {each["name"]: each for each in deployed.post("deployments/filter")}
     assert {d["id"] for d in again.values()} == {d["id"] for d in deployments.values()}
     assert sorted(each["name"] for each in automations(deployed)) == before

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ class PrefectServer:
     def prefect(self, *arguments: str, cwd: Path = REPO, **more: str) -> str:
         """What Prefect's command line says. Raises AssertionError where it fails."""
         return self.call([sys.executable, "-m", "prefect", "--no-prompt", *arguments], cwd, **more)
+
+    def prefect_here(self, *arguments: str) -> str:
+        """The same in this process, which has imported what each command would import for seconds."""
+        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+        from prefect.testing.cli import invoke_and_assert
+
+        with chdir(REPO), temporary_settings({PREFECT_API_URL: self.url, PREFECT_HOME: self.home}):
+            return invoke_and_assert(["--no-prompt", *arguments]).stdout
 
     def understudy(self, *arguments: str, cwd: Path = REPO, **more: str) -> str:
         """What our command line says. Raises AssertionError where it fails."""
