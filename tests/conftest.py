@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from core.store import Store
@@ -25,13 +27,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# The same examples each time; `make test-slow` tries others, and many more of them.
+settings.register_profile("tests", max_examples=50, derandomize=True, database=None, deadline=None)
+settings.register_profile("thorough", max_examples=1000, database=None, deadline=None)
+settings.load_profile("tests")
+
 UNIT = ("core", "measures", "tasks", "test_collection.py", "test_packaging.py")
+FIRST = ("killing", "flows", "plugin", "test_contributing.py", "deployments")
+"""Where the longest tests are. Short ones at the end keep all test processes busy to the last."""
 SERVERS = {"chromium_page", "prefect_server", "s3_root", "s3_server"}
 """Fixtures that start a server or a browser."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a server, a browser or a flow as `integration`: `make check` leaves them out."""
+    """Mark tests that need a server, a browser or a flow as `integration`: `make check` leaves them out.
+
+    The longest files come first.
+    """
+    items.sort(key=_rank)
     for item in items:
         place = item.path.relative_to(REPO / "tests")
         is_unit = place.parts[0] in UNIT and not place.is_relative_to("core/engines/tinker")
@@ -39,6 +52,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         on_s3 = "root" in fixtures and "s3" in item.name
         if not is_unit or on_s3 or SERVERS & fixtures:
             item.add_marker(pytest.mark.integration)
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(REPO / "tests").parts[0]
+    return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+
+def filled_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], object]) -> Path:
+    """A folder that the first test process to need it fills; the others wait and take it as it is."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    filled = folder.with_name(f"{name}.filled")
+    with FileLock(f"{folder}.lock"):
+        if not filled.exists():
+            folder.mkdir()
+            fill(folder)
+            filled.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +99,7 @@ def smollm2_folder() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer Llama and the real tokenizer: real code, small numbers."""
-    folder = tmp_path_factory.mktemp("tiny-model")
-    write_tiny_model(folder, smollm2_folder)
-    return folder
+    return filled_once(tmp_path_factory, "tiny-model", lambda f: write_tiny_model(f, smollm2_folder))
 
 
 AnsweringModel = Callable[[Target], Path]
@@ -79,13 +108,12 @@ AnsweringModel = Callable[[Target], Path]
 @pytest.fixture(scope="session")
 def answering_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AnsweringModel:
     """Folders with tiny models that answer in a target's form and know nothing; each is made once."""
-    made: dict[Target, Path] = {}
 
     def make(target: Target) -> Path:
-        if target not in made:
-            made[target] = tmp_path_factory.mktemp(f"answering-{target}")
-            write_answering_model(made[target], smollm2_folder, target)
-        return made[target]
+        def fill(folder: Path) -> None:
+            write_answering_model(folder, smollm2_folder, target)
+
+        return filled_once(tmp_path_factory, f"answering-{target}", fill)
 
     return make
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from core.export.stage import BUNDLE
-from tests.conftest import AnsweringModel
+from tests.conftest import AnsweringModel, filled_once
 from tests.core.pipeline.making import Made, make_all, write_small_project
 
 
@@ -16,10 +17,18 @@ def whole(
     tiny_model: Path, answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
     """Every stage of the small project, made once. Nobody may change its files."""
-    folder = tmp_path_factory.mktemp("small-project").resolve()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return make_all(write_small_project(folder, tiny_model, answering_model("label_only")))
+    made: list[Made] = []
+
+    def fill(folder: Path) -> None:
+        with chdir(folder):
+            config = write_small_project(folder.resolve(), tiny_model, answering_model("label_only"))
+            made.append(make_all(config))
+
+    folder = filled_once(tmp_path_factory, "small-project", fill).resolve()
+    if made:
+        return made[0]
+    with chdir(folder):
+        return make_all(folder / "small.yaml")  # another test process made every stage: they are found
 
 
 @pytest.fixture
