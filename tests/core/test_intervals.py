@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +18,6 @@ from core.intervals import SAME, Interval, difference, percentile, proportion, s
 from tests.core.evaluation.scored import draw, groups_of
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 5000), st.data())
 def test_a_proportions_interval_is_scipys_wilson(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, total))

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.completions.limits import LEARNED_AFTER, Budget, Estimator, rough_tokens
@@ -46,7 +46,6 @@ async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, 
     return most
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     limit=st.integers(10, 5000),
     estimate=st.integers(1, 200),

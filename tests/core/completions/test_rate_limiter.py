@@ -33,7 +33,7 @@ def in_any_minute(sent: list[tuple[float, int]]) -> int:
     return max(sum(n for at, n in sent if start <= at < start + 60) for start, _ in sent)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     limit=st.integers(1, 300),
     burst=st.floats(0.5, 10),
@@ -47,7 +47,7 @@ def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, re
     assert in_any_minute(run_virtually(main())) <= limit
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     limit=st.integers(100, 10_000),
     sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=60),

@@ -61,7 +61,7 @@ def implied(usage: dict[str, Any] | None) -> int:
     return (prompt + ((usage or {}).get("completion_tokens") or 0)) if prompt else 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(given_usages=st.lists(st.tuples(usages, st.sampled_from("ab")), max_size=12))
 def test_what_was_spent_follows_from_the_stored_replies(
     given_usages: list[tuple[dict[str, Any] | None, str]],

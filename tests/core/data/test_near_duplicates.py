@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
@@ -41,7 +41,6 @@ SHORT = st.text("ab ㅋ", min_size=1, max_size=14).filter(str.strip)
 @given(st.lists(SHORT, max_size=25), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]), st.integers(1, 6))
 @example(["a" * n for n in range(1, 12)], 0.5, 2)
 @example([], 0.8, 5)
-@settings(deadline=None)
 def test_families_are_those_of_comparing_all_pairs(texts: list[str], threshold: float, length: int) -> None:
     assert families(texts, threshold, length) == brute_force(texts, threshold, length)
 

@@ -11,7 +11,7 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import DataConfig
@@ -89,7 +89,6 @@ def test_carriage_returns_end_rows_where_no_line_feed_is(write: Write, readings:
         min_size=1,
     )
 )
-@settings(deadline=None)
 def test_any_text_survives_csv_and_json_lines(texts: list[str]) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/any/data.csv", ("text,label\n" + "".join(f"{quoted(t)},1\n" for t in texts)).encode())

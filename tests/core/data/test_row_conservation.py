@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fsspec
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.config import DataConfig
 from core.data.labeled_rows import FileReadings, read
@@ -18,7 +18,6 @@ def readings_of(file: RowFile) -> FileReadings:
 
 
 @given(row_files(["csv", "tsv", "jsonl", "parquet"]))
-@settings(max_examples=150, deadline=None)
 def test_every_row_is_used_or_reported(file: RowFile) -> None:
     """ROW1, ROW2, ROW3, ROW4."""
     found = readings_of(file)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import DataConfig
@@ -55,7 +55,6 @@ def test_rows_keep_the_order_of_the_file() -> None:
 
 
 @given(st.integers(20, 300), st.integers(2, 9), st.integers(0, 5))
-@settings(deadline=None, max_examples=50)
 def test_single_rows_meet_sizes_and_label_shares_exactly(n: int, every: int, seed: int) -> None:
     result = made(table(n, every), seed=seed)
     wanted = targets(DataConfig(path="a").sizes, _labels(table(n, every)))
@@ -72,7 +71,6 @@ def _labels(rows: list[TableRow]) -> tuple[int, int]:
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), min_size=30, max_size=120), st.integers(0, 3)
 )
-@settings(deadline=None, max_examples=100)
 def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[int, int]], seed: int) -> None:
     rows = [TableRow(Example(f"r{i}", str(i), label), "a", i) for i, (label, _) in enumerate(values)]
     units = [unit for _, unit in values]
@@ -175,7 +173,6 @@ def test_kept_copies_of_one_id_get_ids_of_their_own(rows: Rows) -> None:
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, 50), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_apportioned_parts_add_up_and_are_within_one_of_their_share(total: int, weights: list[int]) -> None:
     parts = apportion(total, weights)
     assert sum(parts) == (total if sum(weights) else 0)

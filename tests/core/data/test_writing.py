@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import DataError
@@ -14,7 +14,6 @@ EXAMPLES = st.lists(st.builds(Example, WORDS, WORDS, st.sampled_from([0, 1]), st
 
 
 @given(EXAMPLES)
-@settings(deadline=None)
 def test_any_example_survives_a_round_trip_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory, examples: list[Example]
 ) -> None:

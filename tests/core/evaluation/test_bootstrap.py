@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -62,7 +62,6 @@ def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: 
             assert found.of(0, name)[k] == pytest.approx(wanted, abs=TOLERANCE), (name, k)
 
 
-@settings(max_examples=60, deadline=None)
 @given(ROWS, st.floats(0, 1))
 def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float) -> None:
     c = as_rows(scored)
@@ -74,7 +73,6 @@ def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float
         assert np.isnan(point) if wanted is None else point == pytest.approx(wanted, abs=1e-12), name
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers(1, 200))
 def test_every_resample_has_the_classes_sizes(golds: list[bool], resamples: int) -> None:
     positive = np.array(golds)
@@ -83,7 +81,6 @@ def test_every_resample_has_the_classes_sizes(golds: list[bool], resamples: int)
     assert (drawn[:, ~positive].sum(axis=1) == (~positive).sum()).all()
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "b", "c", "d", None])), min_size=1))
 def test_groups_stay_whole_and_as_many_are_drawn_as_there_are(rows: list[tuple[bool, str | None]]) -> None:
     positive = np.array([gold for gold, _ in rows])

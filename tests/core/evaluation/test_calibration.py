@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
@@ -66,7 +66,6 @@ def test_isotonic_is_scikit_learns_but_for_its_ends(steps: int) -> None:
     assert found.apply(at) == pytest.approx(np.interp(at, wanted.X_thresholds_, held), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(METHODS), st.integers(210, 400))
 def test_no_curve_turns_the_order_round_or_leaves_the_range(seed: int, method: str, n: int) -> None:
     y, p = honest(n, seed=seed, heat=1.7, shift=-0.4)
@@ -147,7 +146,6 @@ def test_classes_that_part_cleanly_have_no_temperature_but_a_finite_platt() -> N
     assert found.apply(np.array([0.7]))[0] == pytest.approx(21 / 22, abs=1e-9)  # Platt's own target
 
 
-@settings(max_examples=60, deadline=None)
 @given(ROWS, st.sampled_from(METHODS))
 def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str) -> None:
     y = np.array([g == 1 for g, _ in scored])

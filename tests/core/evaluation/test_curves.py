@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from sklearn import metrics as sk
 
 from core.evaluation.curves import MOST_POINTS, ByCoverage, draw_curves
@@ -31,7 +31,6 @@ def test_precision_and_recall_are_scikit_learns_at_every_threshold() -> None:
     assert np.array(list(points)) == pytest.approx(np.array(wanted), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_metrics_by_threshold_are_those_of_the_rows(scored: Scored) -> None:
     c = as_rows(scored)

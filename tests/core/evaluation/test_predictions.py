@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.evaluation.bootstrap import Judged
@@ -31,7 +31,6 @@ def scored(*p: float) -> Predictions:
     return Predictions.of([f"r{i}" for i in range(len(p))], p, gold=[1] * len(p))
 
 
-@settings(max_examples=200, deadline=None)
 @given(SCORES, SCORES, NEAR)
 @example(np.float32(0.7), 0.7, 0)
 @example(np.float32(0.3), 0.3, 0)

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.calibration import calibration_curve
@@ -36,7 +36,6 @@ def test_each_points_interval_is_wilsons() -> None:
         assert (point.positive.low, point.positive.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
 @given(ROWS, st.integers(1, 12), st.randoms())
 def test_every_scored_row_is_in_one_bin_whatever_the_order(scored: Scored, bins: int, random: object) -> None:
     c = as_rows(scored)

@@ -23,7 +23,7 @@ def at(*, right: int, of: int = 10) -> Metrics:
     return compute(predictions(rows), 0.5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=8), st.randoms())
 def test_the_earliest_of_the_best_wins_whatever_order_they_arrive_in(
     right: list[int], random: object

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -36,7 +36,6 @@ def rights(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarra
     return np.array(a, dtype=np.bool_), np.array(b, dtype=np.bool_)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))
 def test_mcnemar_is_scipys_exact_binomial_test(only_a: int, only_b: int, other: int) -> None:
     found = mcnemar(*rights(other, only_a, only_b, 1))
@@ -57,7 +56,6 @@ def test_scorers_that_never_differ_have_a_p_of_one() -> None:
     assert (found.p, found.mid_p, found.discordant) == (1.0, 1.0, 0)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(100, 5000), st.floats(0.05, 0.5))
 def test_the_detectable_difference_solves_its_equation(rows: int, share: float) -> None:
     discordant = round(rows * share)
@@ -106,7 +104,6 @@ def test_holms_steps_by_hand() -> None:
     assert holm([]) == []
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_rejects_what_stepping_down_rejects(ps: list[float]) -> None:
     adjusted = holm(ps)
@@ -154,7 +151,6 @@ def compared(
     return compare(sample.positive, [f"S{k}" for k in range(others + 1)], judged, found)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.sampled_from([1, 2, 5, 12, 40, 120]),
@@ -210,7 +206,6 @@ def _holds(interval: tuple[float, float] | None, value: float) -> bool:
     return interval is not None and interval[0] <= value <= interval[1]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 8), st.sampled_from([0.0, 0.5, 0.95]))
 def test_an_interval_is_between_that_of_one_comparison_and_bonferronis(
     seed: int, many: int, alike: float
@@ -258,7 +253,6 @@ def test_an_end_that_rounds_to_zero_shows_on_which_side_it_is() -> None:
     assert verdict == "A is better than B by -0.00002 Brier score (95 % interval -0.00002 to -0.00002)."
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
 def test_the_exact_interval_of_accuracy_inverts_mcnemars_test(only_a: int, only_b: int, same: int) -> None:
     test = mcnemar(*_rights(only_a, only_b, same))

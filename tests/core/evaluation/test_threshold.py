@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -91,7 +91,6 @@ def is_defined(scored: Scored) -> bool:
     return has_both(scored) and any(p is not None for _, p in scored)
 
 
-@settings(max_examples=400, deadline=None)
 @given(ROWS.filter(is_defined), CONFIGS)
 @example([(1, 0.3), (0, 0.3 + math.ulp(0.3))], MACRO)
 @example([(0, 0.0), (1, 1.0)], MACRO)
@@ -112,7 +111,6 @@ def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored, config: 
     assert found.share_flagged == (tp + fp) / (tp + fp + fn + tn)
 
 
-@settings(max_examples=100, deadline=None)
 @given(ROWS.filter(is_defined))
 def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
     best = rank(scored, chosen(scored).value or 0.0, MACRO) or (Fraction(0),)
@@ -121,7 +119,6 @@ def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
         assert best[0] >= (rank(scored, t, MACRO) or (Fraction(0),))[0]
 
 
-@settings(max_examples=100, deadline=None)
 @given(ROWS.filter(is_defined), LEVELS)
 def test_what_is_asked_for_is_kept_or_refused_and_never_nearly(scored: Scored, level: float) -> None:
     precise = chosen(scored, ThresholdConfig(objective="recall_at_precision", precision=level))
@@ -132,7 +129,6 @@ def test_what_is_asked_for_is_kept_or_refused_and_never_nearly(scored: Scored, l
     assert few.share_flagged is None or 0 < few.share_flagged <= level
 
 
-@settings(max_examples=50, deadline=None)
 @given(ROWS.filter(is_defined), CONFIGS, st.randoms())
 def test_the_order_of_rows_does_not_matter(scored: Scored, config: ThresholdConfig, random: object) -> None:
     shuffled = list(scored)
@@ -273,7 +269,6 @@ def choose_at(positive: np.ndarray, p: np.ndarray, t: float) -> float:
     return tp / (2 * tp + wrong) + tn / (2 * tn + wrong)
 
 
-@settings(max_examples=150, deadline=None)
 @given(ROWS, st.data())
 def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.DataObject) -> None:
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(scored), max_size=len(scored)))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import StageError
@@ -40,7 +40,6 @@ def written(
         return [SimpleNamespace(**record) for record in json.loads(path.read_bytes())]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(ANY_TEXT, st.none() | ANY_TEXT), max_size=5))
 def test_any_text_comes_back_as_it_was_one_record_a_line(
     tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str | None]]

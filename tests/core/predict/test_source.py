@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.errors import DataError
 from core.predict.table_io import InputRow, TextSource, text_columns
@@ -72,7 +72,6 @@ def test_a_missing_column_and_an_unknown_ending_are_refused(tmp_path: Path) -> N
 
 
 @given(row_files(["csv", "tsv", "jsonl", "parquet", "lines"]))
-@settings(max_examples=120, deadline=None)
 def test_there_is_one_row_for_every_row_in_order(file: RowFile) -> None:
     """ROW1, ROW2, ROW3, ROW4."""
     id_column = None if file.kind == "lines" else "id"

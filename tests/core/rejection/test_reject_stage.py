@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core import jsonio, locations
@@ -292,7 +292,6 @@ REASONINGS = st.lists(st.sampled_from(["a", " A ", "a  b", "A\tb", "ß", "ss", "
 
 
 @given(REASONINGS)
-@settings(deadline=None)
 def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: list[str]) -> None:
     seen = Counter[str]()
     with closing(AcceptedReasonings()) as remembered:

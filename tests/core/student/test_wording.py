@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.prompts import TargetWording
@@ -70,7 +70,6 @@ def test_a_reason_without_the_tag_is_written_as_it_is() -> None:
     )
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(data=st.data(), tag=st.sampled_from(CLOSING), target=st.sampled_from(["label_first", "reason_first"]))
 def test_every_reason_is_read_back_whatever_the_tag(data: st.DataObject, tag: str, target: str) -> None:
     letters = sorted({*tag, *"\\/~-+a\n"})

@@ -35,7 +35,7 @@ LABEL = st.sampled_from([0, 1])
 THINK_TAG = re.compile(r"</?think(ing)?>", re.IGNORECASE)
 REASON_TAG = re.compile(r"</?(reason|reasoning|rationale)>", re.IGNORECASE)
 LABEL_TAG = re.compile(r"</?label>", re.IGNORECASE)
-MANY = settings(max_examples=400, deadline=None)
+MANY = settings(max_examples=100)
 
 
 def without(*tags: re.Pattern[str]) -> st.SearchStrategy[str]:
