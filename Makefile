@@ -21,6 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes on two cores, each computing on one thread. They take whole files, in the order in which
 # tests/conftest.py puts them: the longest first, so that neither process waits for the other at the end.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+UNIT := tests/core tests/measures tests/tasks tests/test_collection.py tests/test_packaging.py
 TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup quickstart check test lint types secure static pytest test-all test-slow test-servers \
@@ -48,7 +49,7 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 
 check: setup  ## format, lint, types and the tests without servers, flows and real models: five minutes
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint types
-	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(ONLY)
+	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(or $(ONLY),$(UNIT))
 
 test: setup static pytest  ## all checks: a quarter of an hour
 

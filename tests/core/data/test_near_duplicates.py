@@ -55,7 +55,7 @@ def variants(n: int, seed: int) -> list[str]:
 
 
 def test_families_do_not_depend_on_how_pairs_are_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = variants(400, 1)
+    texts = variants(200, 1)
     whole = families(texts, 0.7, 4)
     monkeypatch.setattr(duplicates, "_CHUNK", 50)
     monkeypatch.setattr(duplicates, "_LOOKUPS", 100)

@@ -56,8 +56,8 @@ def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: 
     sample = Sample(drawn.positive, 0.01 + 0.98 * drawn.probability)
     said = sample.probability >= 0.5
     groups = groups_of(120, 6) if grouped else None
-    found = bootstrap(sample.positive, [Judged(sample.probability, said)], groups, resamples=40, seed=3)
-    for k, weight in enumerate(weights_of(sample.positive, groups, 40)):
+    found = bootstrap(sample.positive, [Judged(sample.probability, said)], groups, resamples=15, seed=3)
+    for k, weight in enumerate(weights_of(sample.positive, groups, 15)):
         for name, wanted in by_scikit_learn(sample, said, weight).items():
             assert found.of(0, name)[k] == pytest.approx(wanted, abs=TOLERANCE), (name, k)
 

@@ -81,6 +81,7 @@ def asked(of: RunContext, text: str) -> str:
     return found
 
 
+@pytest.mark.integration
 def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_day: OnDay) -> None:
     on_day("2031-03-04 10:00")
     of = opened(project)

@@ -32,6 +32,7 @@ def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
     return write_project(tmp_path, tiny_model)
 
 
+@pytest.mark.integration
 def test_a_run_returns_its_result_and_a_second_one_reuses_every_stage(project: Path) -> None:
     config = load(project, SETTINGS)
     result = run(config)

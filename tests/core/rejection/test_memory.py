@@ -10,6 +10,8 @@ import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from core.config import RULES, PromptsConfig, RejectionConfig, RulesConfig, TeacherConfig
 from core.records import Example, write_examples
 from core.rejection import stage as reject_stage
@@ -69,6 +71,7 @@ def measured(folder: Path) -> list[int]:
     return peaks([folder / "few", folder / "many"])
 
 
+@pytest.mark.integration
 def test_three_times_the_texts_take_no_more_memory(tmp_path: Path) -> None:
     """In a process of its own: threads that other tests left would be counted too."""
     code = (
