@@ -33,6 +33,12 @@ def proxy(s3_root: str, s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch)
         yield running
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is tried twice, so that the waits between more tries are not waited for."""
+    monkeypatch.setattr("core.store.s3._TRIES", 2)
+
+
 def refused(root: str, kind: type[StoreError] | type[PassingError] = StoreError) -> str:
     """The one sentence that opening a root ends with."""
     started = time.monotonic()
@@ -111,6 +117,7 @@ def test_a_reader_reads_what_a_writer_made(s3_root: str, monkeypatch: pytest.Mon
     assert Store.at(s3_root).sound("split", "k1") == first
 
 
+@pytest.mark.usefixtures("hasty")
 def test_nobody_at_the_address_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:9")
     sentence = refused(s3_root, PassingError)
@@ -136,6 +143,7 @@ def test_https_to_a_service_without_it_names_the_endpoint(
     assert "write http:// in AWS_ENDPOINT_URL if it has none" in refused(s3_root)
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_service_in_trouble_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     with careless.serve(failing=status) as server:
@@ -221,6 +229,7 @@ def test_a_lease_whose_reply_is_lost_is_held_and_given_back(proxy: flaky.Proxy, 
     assert paths(store, "leases") == []
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_service_that_never_answers_is_given_up(proxy: flaky.Proxy, s3_root: str) -> None:
     for _ in range(100):
         proxy.drop_next_reply("PUT")
