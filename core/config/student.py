@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 from core import engines
 from core.config.section import CONTENT, MODEL, ConfigSection, NotInKey, register_settings
 from core.engines import Capabilities, Device
-from core.registry import Registry, UnknownNameError
+from core.registry import Registry
 
 if TYPE_CHECKING:
     from core.engines import Engine
@@ -110,7 +110,7 @@ class _Registered:
     """Validates `engine:` against the registered engines, which are imported with the first config."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_before_validator_function(_settings, handler(source))
+        return core_schema.with_info_before_validator_function(self.selected, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -118,24 +118,20 @@ class _Registered:
         """One variant for each engine."""
         return {"anyOf": [handler(engine.__pydantic_core_schema__) for _, engine in ENGINES.items()]}
 
+    @staticmethod
+    def selected(value: Any, info: core_schema.ValidationInfo) -> Any:
+        """Return the settings of the engine that a name, or a mapping with `kind:`, selects."""
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, dict):
+            return value
+        engine = ENGINES.get(value.get("kind", "local"))
+        if info.mode == "json":  # in which types are strict, and a list is a tuple
+            return engine.model_validate_json(json.dumps(value), strict=True)
+        return engine.model_validate(value)
+
 
 EngineChoice = Annotated[SerializeAsAny[EngineSettings], _Registered()]
-
-
-def _settings(value: Any, info: core_schema.ValidationInfo) -> Any:
-    """Return the settings of the engine that a name, or a mapping with `kind:`, selects."""
-    if isinstance(value, str):
-        value = {"kind": value}
-    if not isinstance(value, dict):
-        return value
-    kind = value.get("kind", "local")
-    try:
-        engine = ENGINES.get(kind)
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from None
-    if info.mode == "json":  # in which types are strict, and a list is a tuple
-        return engine.model_validate_json(json.dumps(value), strict=True)
-    return engine.model_validate(value)
 
 
 class LoraConfig(ConfigSection):

@@ -1,1 +1,1 @@
-"""Import configs, prompts and answers of the scripts that this project replaces."""
+"""Import configs, prompts and answers of the scripts that this project replaces: open `convert`."""
