@@ -26,7 +26,7 @@ from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.loaded_student import Student, find, open_student
 from core.predict.predict_options import PredictOptions, Runner
 from core.report import code
-from tasks.stages import RETRIES, ArtifactProgress
+from tasks.stage_tasks import RETRIES, ArtifactProgress
 
 log = logging.getLogger(__name__)
 

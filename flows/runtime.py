@@ -41,7 +41,7 @@ from core.report.scorer_sections import scorer_rows
 from core.stage import StageCall
 from core.store import Manifest, RunView
 from core.store.pointers import FOLDER
-from tasks.stages import ACTION_TASKS, STAGE_TASKS, ArtifactProgress, StageWork, result_storage
+from tasks.stage_tasks import ACTION_TASKS, STAGE_TASKS, ArtifactProgress, StageWork, result_storage
 
 log = logging.getLogger(__name__)
 

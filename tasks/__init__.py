@@ -1,1 +1,1 @@
-"""Prefect tasks, generated from the declared stages: see tasks.stages."""
+"""Prefect tasks, generated from the declared stages: see tasks.stage_tasks."""

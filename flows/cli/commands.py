@@ -15,7 +15,7 @@ import click
 
 from core.errors import UnderstudyError
 from flows import environment
-from flows.cli import console, housekeeping, runs
+from flows.cli import console, housekeeping, pipelines
 from flows.cli.predicting import predict
 
 
@@ -49,18 +49,25 @@ def cli(context: click.Context, debug: bool, log_format: console.Format) -> None
     console.use(log_format)
 
 
-_RESUMABLE = (runs.run, runs.baseline, runs.evaluate, runs.reinforce, runs.sweep, predict)
+_RESUMABLE = (
+    pipelines.run,
+    pipelines.baseline,
+    pipelines.evaluate,
+    pipelines.reinforce,
+    pipelines.sweep,
+    predict,
+)
 _OTHERS = (
-    runs.plan,
-    runs.serve,
+    pipelines.plan,
+    pipelines.serve,
     housekeeping.list_runs,
     housekeeping.remove,
     housekeeping.collect_garbage,
     housekeeping.summary,
     housekeeping.compare,
     housekeeping.checkpoints,
-    runs.publish_dataset,
-    runs.automations,
+    pipelines.publish_dataset,
+    pipelines.automations,
     housekeeping.import_config,
 )
 for _command in (*_RESUMABLE, *_OTHERS):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import stages
-from tasks.stages import ArtifactProgress
+from tasks import stage_tasks
+from tasks.stage_tasks import ArtifactProgress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -15,7 +15,7 @@ def test_progress_becomes_one_artifact_that_is_updated(monkeypatch: pytest.Monke
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-    monkeypatch.setattr(stages, "_ARTIFACT_EVERY", 0.0)
+    monkeypatch.setattr(stage_tasks, "_ARTIFACT_EVERY", 0.0)
 
     @flow(name="progress", persist_result=False)
     def small() -> None:

@@ -27,7 +27,7 @@ def called(
     """Call the split task with a stage of ours, without its waiting times, within a flow."""
     from prefect import flow
 
-    from tasks.stages import STAGE_TASKS, StageWork, result_storage
+    from tasks.stage_tasks import STAGE_TASKS, StageWork, result_storage
 
     call = Stage("split", 1, run, Settings).call(Settings())
     quick = STAGE_TASKS["split"].with_options(
