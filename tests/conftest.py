@@ -7,6 +7,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from core.store import Store
 from core.student.conversation import Target
 from tests.answering_model import write_answering_model
 from tests.servers import s3
-from tests.small_project import write_tiny_model
+from tests.small_project import write_project, write_tiny_model
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -32,8 +33,8 @@ settings.register_profile("tests", max_examples=50, derandomize=True, database=N
 settings.register_profile("thorough", max_examples=1000, database=None, deadline=None)
 settings.load_profile("tests")
 
-UNIT = ("core", "measures", "tasks", "test_collection.py", "test_packaging.py")
-FIRST = ("killing", "flows", "plugin", "test_contributing.py", "deployments")
+UNIT = ("core", "measures", "pipeline", "tasks", "test_collection.py", "test_packaging.py")
+FIRST = ("killing", "flows", "pipeline", "plugin", "test_contributing.py", "deployments")
 """Where the longest tests are. Short ones at the end keep all test processes busy to the last."""
 WITH_SERVERS = ("core/engines/tinker", "core/teacher/live")
 SLOW_FIXTURES = {"chromium_page", "prefect_server", "real_data", "s3_root", "s3_server", "server", "wheel"}
@@ -101,6 +102,35 @@ def smollm2_folder() -> Path:
 def tiny_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer Llama and the real tokenizer: real code, small numbers."""
     return filled_once(tmp_path_factory, "tiny-model", lambda f: write_tiny_model(f, smollm2_folder))
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with everything a config names; returns the config's path."""
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small project after a run without Prefect; nobody may change it. Returns the config's path."""
+    from tests.pipeline.running import run
+
+    def fill(folder: Path) -> None:
+        config = write_project(folder, tiny_model)
+        with chdir(folder):
+            run(config)
+
+    return filled_once(tmp_path_factory, "finished", fill) / "small.yaml"
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory; returns the config's path."""
+    from tests.pipeline.running import copied
+
+    monkeypatch.chdir(tmp_path)
+    return copied(finished_once, tmp_path)
 
 
 AnsweringModel = Callable[[Target], Path]

@@ -23,7 +23,7 @@ from core.evaluation.analysis import Analysis
 from core.report.scorer_sections import scorer_rows
 from tests.deployments.pages import PATIENCE_S, Pages, seen
 from tests.deployments.working import until
-from tests.flows.test_labelling import asking
+from tests.pipeline.test_labelling import asking
 from tests.servers import teacher as endpoint
 from tests.servers.prefect_api import PrefectServer, started
 from tests.small_project import write_project

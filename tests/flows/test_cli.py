@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from tests.flows.running import environment, started
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -101,3 +103,21 @@ def test_the_flow_is_found_by_its_module_as_deployments_name_it() -> None:
     from flows.distill import distill
 
     assert load_flow_from_entrypoint("flows.distill.distill") is distill
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_with_json_every_line_on_stderr_is_an_object_mistakes_too(project: Path) -> None:
+    env = {**environment(), "UNDERSTUDY_LOG_FORMAT": "json"}
+
+    def lines(*arguments: str, code: int) -> list[dict[str, str]]:
+        process = started("run", str(project), *arguments, env=env)
+        _, written = process.communicate()
+        assert process.returncode == code, written
+        return [json.loads(line) for line in written.splitlines()]
+
+    log = lines("--only", "split", "--set", "run.log_level=INFO", code=0)
+    assert all(set(line) == {"time", "level", "logger", "message"} for line in log)
+    assert any(line["message"].startswith("split: run: ") for line in log)
+    (mistake,) = lines("--set", "student.steps=x", code=2)
+    assert mistake["level"] == "ERROR"
+    assert "student.steps" in mistake["message"]

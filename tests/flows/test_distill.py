@@ -1,289 +1,177 @@
-"""The whole pipeline through Prefect, on a small project with a tiny random model."""
+"""One run through Prefect: its task runs, their graph, its log lines and its pages."""
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from prefect.artifacts import Artifact
 
-from core.config.config import render
-from core.config.loading import load
-from core.errors import MissingInputError, StageError
+from core.errors import Part
 from core.store import RunView, Store
-from core.store.run_view import CONFIG
-from tests.flows.running import folder_of, run
+from flows import runtime
+from tests.flows.running import distill
+from tests.pipeline.running import LABELS_ONLY, copied, folder_of, objects
+from tests.pipeline.running import run as run_inline
+from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-MANIFEST = (
-    *("generated_at", "run_name", "checkpoint_path", "dataset_fingerprint", "config_fingerprint"),
-    *("decision_threshold_rule", "decision_threshold", "decision_threshold_reason", "calibration", "outputs"),
-)
-"""The predecessor's fields, in their order."""
-FILES = [
-    "data_splits/train.csv",
-    "data_splits/val.csv",
-    "data_splits/test.csv",
-    "data_splits/train_with_hard_tag.csv",
-    "split_summary.json",
-    "teacher_phase/teacher_samples.jsonl",
-    "teacher_phase/accepted_samples.jsonl",
-    "teacher_phase/rejected_samples.jsonl",
-    "teacher_phase/hard_examples.jsonl",
-    "teacher_phase/rulebook.txt",
-    "teacher_phase/rule_files.json",
-    "teacher_phase/teacher_summary.json",
-    "student_phase/train_sft.jsonl",
-    "student_phase/eval_history.jsonl",
-    "student_phase/train_history.jsonl",
-    "student_phase/metrics_val_step_0.json",
-    "student_phase/metrics_val_step_2.json",
-    "student_phase/metrics_val_step_6.json",
-    "student_phase/train.json",
-    "student_phase/val.json",
-    "student_phase/test.json",
-    "student_phase/metrics_train.json",
-    "student_phase/metrics_val.json",
-    "student_phase/metrics_test.json",
-    "student_phase/metrics_train_label_only.json",
-    "student_phase/metrics_val_label_only.json",
-    "student_phase/metrics_test_label_only.json",
-    "student_phase/manifest.json",
-    "student_phase/manifest_label_only.json",
-    "student_phase/learning_curve.png",
-    "student_phase/decision.json",
-    "student_phase/decision_label_only.json",
-    "student_phase/analysis.json",
-    "ledger.json",
-    "report.html",
-    "baseline_phase/baselines.json",
-    "run_summary.json",
-    "test_report.md",
-    "train.log",
-    "resolved_config.yaml",
-    "made_by.json",
-    "stages.json",
-]
+LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) (?P<logger>[\w.]+): (?P<message>.*)")
+SETTINGS = ("export.label_only=false", "export.splits=[test]", "student.steps=4")
 
 
-def objects(root: Path) -> dict[str, float]:
-    """Every manifest under a root, with the time it was written."""
-    return {str(p.relative_to(root)): p.stat().st_mtime for p in (root / "objects").glob("*/*.json")}
+class Ended(NamedTuple):
+    """A run through Prefect: the project's config, the flow run's state, and its artifacts by key."""
+
+    config: Path
+    state: Any
+    artifacts: dict[str, Any]
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+@pytest.fixture(scope="module")
+def ended(prefect_server: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A run of the small project; nobody may change it."""
+    config = write_project(tmp_path_factory.mktemp("prefect-run"), tiny_model)
+    keys = ("test-report", "scorers", "learning-curve", "report-page", "model-pointer")
+    with chdir(config.parent):
+        state = distill(config, *SETTINGS, return_state=True)
+        return Ended(config, state, {key: Artifact.get(key) for key in keys})
 
 
-def test_a_run_leaves_every_file_that_is_promised_and_true_contents(finished: Path) -> None:
-    folder = folder_of(finished)
-    assert [f for f in FILES if not (folder / f).is_file()] == []
-    root = finished.parent / "out"
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
-    history = rows(folder / "student_phase/eval_history.jsonl")
-    assert [row["step"] for row in history] == [0, 2, 4, 6]
-    steps = rows(folder / "student_phase/train_history.jsonl")
-    assert [row["step"] for row in steps] == [0, 1, 2, 3, 4, 5]
-    assert steps[-1]["learning_rate"] == pytest.approx(1e-3)
 
-    summary = json.loads((folder / "run_summary.json").read_text())
-    chosen = max(history, key=lambda row: (row["metrics"]["macro_f1"], -row["step"]))
-    assert summary["best_step"] == chosen["step"]
+def soon(check: Callable[[], bool]) -> None:
+    """Wait for what the server records some time after it happened."""
+    until = time.monotonic() + 30
+    while not check() and time.monotonic() < until:
+        time.sleep(0.5)
 
-    test = json.loads((folder / "student_phase/test.json").read_text())
-    split = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
-    assert [r["example_id"] for r in test] == [line.split(",")[0] for line in split]
-    manifest = json.loads((folder / "student_phase/manifest.json").read_text())
-    assert tuple(manifest) == MANIFEST
-    assert manifest["outputs"]["test"] == {
-        "reused": False,
-        "predictions_path": "student_phase/test.json",
-        "metrics_path": "student_phase/metrics_test.json",
+
+def parents(state: Any) -> dict[str, set[str]]:
+    """By the name of each task run, those of the task runs that it depends on."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.objects import TaskRunResult
+
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    runs: list[Any] = []
+
+    def recorded() -> bool:
+        with get_client(sync_client=True) as client:
+            runs[:] = client.read_task_runs(flow_run_filter=chosen)
+        return "publish" in {run.name for run in runs}
+
+    soon(recorded)
+    names = {run.id: run.name for run in runs}
+    inputs = {run.name: run.task_inputs.get("wait_for", []) for run in runs}
+    return {
+        name: {names[each.id] for each in found if isinstance(each, TaskRunResult)}
+        for name, found in inputs.items()
     }
-    threshold = manifest["decision_threshold"]
-    assert all(r["predicted"] == int(r["probability"] >= threshold) for r in test)
-    metrics = json.loads((folder / "student_phase/metrics_test.json").read_text())["metrics"]
-    right = sum(r["predicted"] == r["gold_label"] for r in test)
-    assert metrics["accuracy"] == pytest.approx(right / len(test))
-    assert sum(r["raw_output"] is not None for r in test) == (2 if summary["best_step"] else 0)
-
-    pointer = json.loads((root / "model/latest.json").read_text())
-    assert pointer["run_name"] == "small"
-    assert (root / pointer["final_model_path"] / "adapter_model.safetensors").is_file()
-    assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
 
 
-def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished: Path) -> None:
-    first = folder_of(finished)
-    before, made = (first / "student_phase/test.json").read_bytes(), objects(finished.parent / "out")
-    run(finished)
-    assert objects(finished.parent / "out") == made
-    assert (first / "student_phase/test.json").read_bytes() == before
-    assert all(entry["reused"] for entry in json.loads((first / "stages.json").read_text()).values())
+def test_each_stage_depends_on_the_stages_whose_objects_it_reads(
+    ended: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = parents(ended.state)
+    assert found["split"] == set()
+    assert found["sample"] == {"split"}
+    assert found["reject"] == {"split", "sample"}
+    assert found["encode"] == {"reject"}
+    assert found["train steps 3 to 4 of 4"] == {"train steps 1 to 2 of 4"}
+    assert found["evaluate step 4 on val"] == {"split", "train steps 3 to 4 of 4"}
+    assert {"split", "baseline"} <= found["decide the threshold of tfidf_words"]
+    assert {"analyse student on test", "reject", "encode"} <= found["bundle the student"]
+    assert "bundle the student" in found["report"]
+    assert "report" in found["publish"]
+    assert [name for name, of in found.items() if not of and name != "train steps 1 to 2 of 4"] == ["split"]
+
+    # Stages that are reused have the same edges, whether Prefect has a record of them or not.
+    monkeypatch.chdir(tmp_path)
+    config = copied(ended.config, tmp_path)
+    root = tmp_path / "out"
+    assert {p.name for p in (root / "cache").iterdir()} >= {"split", "train", "export"}
+    made = objects(root)
+    assert parents(distill(config, *SETTINGS, return_state=True)) == found
+    shutil.rmtree(root / "cache")
+    distill(config, *SETTINGS)
+    assert objects(root) == made
+    stages = read(folder_of(config) / "stages.json")
+    assert all(entry["reused"] for entry in stages.values())
 
 
-def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
-    from core.config.loading import load
-    from core.pipeline.run import describe_plan
-    from core.pipeline.runners import Switches
-
-    none = Switches(frozenset(), frozenset())
-    plan = describe_plan(load(finished), none)
-    for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
-        assert re.search(rf"^{stage} +reuse \(built ", plan, re.MULTILINE), plan
-    assert re.search(r"^export/student/test/reasoning +reuse", plan, re.MULTILINE)
-    assert re.search(r"^baseline +reuse", plan, re.MULTILINE)
-    assert "run: " not in plan
-    assert "first prompt of the teacher (recorded)" in plan
-    changed = describe_plan(load(finished, ["student.lora.rank=3"]), none)
-    assert re.search(r"^encode +reuse", changed, re.MULTILINE)
-    assert re.search(r"^train/2 +run: config.lora.rank changed from 2 to 3$", changed, re.MULTILINE)
-    assert re.search(r"^train/4 to train/6 +waits for train/2$", changed, re.MULTILINE)
-    assert re.search(r"^evaluate/2 to evaluate/6 +waits for train/2", changed, re.MULTILINE)
-    assert re.search(r"^export +waits for train/2$", changed, re.MULTILINE)
-    assert "would stop here: run small at" in changed
-    assert "student.lora.rank: 2 -> 3" in changed
-    other = describe_plan(load(finished, ["student.lora.rank=3", "run.name=another"]), none)
-    assert re.search(r"^train/2 +run: .* from 2 to 3 \(compared with run small\)$", other, re.MULTILINE)
-    assert "would stop" not in other
+def test_a_run_without_prefect_makes_the_same_objects(
+    ended: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copied(ended.config, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made = objects(tmp_path / "out")
+    run_inline(config, *SETTINGS)
+    assert objects(tmp_path / "out") == made
 
 
-def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(finished: Path) -> None:
-    made = objects(finished.parent / "out")
-    shutil.rmtree(finished.parent / "out/cache")
-    run(finished)
-    assert objects(finished.parent / "out") == made
+def test_train_log_and_prefect_have_the_same_lines(ended: Ended) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    of_it = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[ended.state.state_details.flow_run_id]))
+
+    def in_prefect() -> list[str]:
+        with get_client(sync_client=True) as client:
+            logs = client.read_logs(log_filter=of_it, limit=200)
+        return sorted(log.message for log in logs if log.name.split(".")[0] in ("core", "tasks", "flows"))
+
+    text = (folder_of(ended.config) / "train.log").read_text()
+    written = sorted(m["message"] for m in map(LINE.fullmatch, text.splitlines()) if m)
+    assert "evaluate step 4 on val: run: not cached" in written
+    soon(lambda: in_prefect() == written)  # they are sent in batches
+    assert in_prefect() == written
 
 
-def test_a_deleted_file_of_an_object_is_made_again_and_never_served(finished: Path) -> None:
-    folder = folder_of(finished)
-    root = finished.parent / "out"
-    stages = json.loads((folder / "stages.json").read_text())
-    victim = next((root / "objects/evaluate" / stages["evaluate/4"]["key"]).glob("*/scores.jsonl"))
-    victim.unlink()
-    run(finished)
-    again = json.loads((folder / "stages.json").read_text())
-    assert not again["evaluate/4"]["reused"]
-    assert again["evaluate/4"]["digest"] == stages["evaluate/4"]["digest"]
-    assert again["train/6"]["reused"]
+def test_the_pages_of_a_run_have_its_report_scorers_curve_and_links(ended: Ended) -> None:
+    folder, shown = folder_of(ended.config), ended.artifacts
+    analysis = read(folder / "student_phase/analysis.json")
+    table = json.loads(str(shown["scorers"].data))
+    assert [row["scorer"] for row in table] == [s["title"] for s in analysis["scorers"].values()]
+    auroc = analysis["scorers"]["student"]["intervals"]["auroc"]["value"]
+    assert table[0]["AUROC"].startswith(f"{auroc:.3f}")
+    assert shown["test-report"].data == (folder / "test_report.md").read_text()
+    picture = str(shown["learning-curve"].data).removeprefix("data:image/png;base64,")
+    assert base64.b64decode(picture) == (folder / "student_phase/learning_curve.png").read_bytes()
+    assert str(folder / "report.html") in str(shown["report-page"])
+    assert f"model/{folder.name}.json" in str(shown["model-pointer"])
 
 
-def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(finished: Path) -> None:
-    folder = folder_of(finished)
-    run(finished, "student.learning_rate=2e-3", new=True)
-    stages = json.loads((folder / "stages.json").read_text())
-    # Of the bundle, the chosen checkpoint decides; it may be the untrained model both times.
-    assert {s: e["reused"] for s, e in stages.items() if "/" not in s and s != "bundle"} == {
-        "split": True,
-        "sample": True,
-        "reject": True,
-        "encode": True,
-        "baseline": True,
-    }
-    assert not stages["train/2"]["reused"]
-    assert stages["evaluate/0"]["reused"]
-    log = (folder / "train.log").read_text()
-    assert re.search(r"content.learning_rates changed from 0.01 to \S+ \(\w+\) to 0.002 to", log)
-
-
-def test_more_steps_go_on_from_nothing_that_does_not_fit(project: Path) -> None:
-    """The linear schedule depends on the number of steps, so no earlier segment is taken."""
-    run(project, "student.schedule=constant")
-    run(project, "student.schedule=constant", "student.steps=8", new=True)
-    stages = json.loads((project.parent / "out/runs/small/stages.json").read_text())
-    assert [stages[f"train/{s}"]["reused"] for s in (2, 4, 6, 8)] == [True, True, True, False]
-
-
-def test_other_targets_run_too(project: Path) -> None:
-    for target in ("label_only", "reason_first"):
-        folder = run(project, f"student.target={target}", f"run.name={target}", "evaluation.max_new_tokens=8")
-        test = json.loads((folder / "student_phase/test.json").read_text())
-        wrote = sum(r["raw_output"] is not None for r in test)
-        assert wrote == (0 if target == "label_only" else len(test))
-
-
-def test_early_stopping_goes_by_step(project: Path) -> None:
-    folder = run(project, "evaluation.early_stopping={patience: 1, min_delta: 0.9}", "evaluation.interval=1")
-    steps = [row["step"] for row in rows(folder / "student_phase/eval_history.jsonl")]
-    assert steps == [0, 1]
-
-
-def test_stages_that_are_off_read_this_runs_own_earlier_results(finished: Path) -> None:
-    folder = folder_of(finished)
-    report = (folder / "test_report.md").stat().st_mtime_ns
-    run(finished, only=["export"])
-    assert (folder / "test_report.md").stat().st_mtime_ns > report
-
-
-def test_a_missing_input_names_the_run_and_the_file(project: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"run small has no data_splits/train.csv of its own"):
-        run(project, only=["train"])
-
-
-def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(finished: Path) -> None:
-    folder = run(
-        finished,
-        "run.name=second",
-        "teacher_from=small",
-        "student.steps=2",
-        skip=["split", "sample", "reject"],
-    )
-    source = json.loads((folder / "teacher_source.json").read_text())
-    assert source["run"] == "small"
-    assert (folder / "teacher_phase/accepted_samples.jsonl").is_file()
-
-
-def test_refresh_makes_one_stage_again(finished: Path) -> None:
-    folder = folder_of(finished)
-    run(finished, refresh=["reject"])
-    stages = json.loads((folder / "stages.json").read_text())
-    assert not stages["reject"]["reused"]
-    assert stages["encode"]["reused"]
-
-
-def test_publish_false_writes_no_pointer(project: Path) -> None:
-    run(project, "publish=false")
-    assert not (project.parent / "out/model").exists()
-
-
-def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
-    from flows.distill import evaluate_checkpoint
-
-    folder = folder_of(finished)
-    best = (folder / "student_phase/test.json").read_bytes()
-    measured = Path(evaluate_checkpoint("small", "out", "step_4"))
-    assert (measured / "metrics_test.json").is_file()
-    assert (folder / "student_phase/test.json").read_bytes() == best
-    with pytest.raises(MissingInputError, match="there are best, final, step_0, step_2, step_4, step_6"):
-        evaluate_checkpoint("small", "out", "step_5")
-
-
-def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
+def test_a_page_that_fails_is_named_in_the_report_and_the_run_ends_well(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.distill import evaluate_checkpoint
+    def broken(*arguments: object, **named: object) -> Iterator[None]:
+        raise RuntimeError("no page")
 
-    @contextlib.contextmanager
-    def waited(store: Store, name: str, what: str) -> Iterator[None]:
-        RunView(store, "small").write(CONFIG, render(load(finished, ["evaluation.interval=3"])))
-        yield
-
-    monkeypatch.setattr(Store, "lease", waited)
-    interval = lambda run, checkpoint: str(run.config.evaluation.interval)  # noqa: E731
-    monkeypatch.setattr("flows.distill.measure_checkpoint", interval)
-    assert evaluate_checkpoint.fn("small", "out") == "3"
+    monkeypatch.setattr(runtime, "create_table_artifact", broken)
+    distill(finished)
+    folder = folder_of(finished)
+    (failed,) = read(folder / "run_summary.json")["failed_parts"]
+    assert failed == {"part": f"{Part.ARTIFACT}: scorers", "error": "RuntimeError", "message": "no page"}
+    assert f"{Part.ARTIFACT}: scorers" in (folder / "test_report.md").read_text()
+    assert read(folder / "run_state.json")["state"] == "finished"
 
 
-def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(project: Path) -> None:
-    answers = project.parent / "answers.jsonl"
-    flipped = [json.loads(line) for line in answers.read_text().splitlines()]
-    answers.write_text("".join(json.dumps({**a, "label": 1 - a["label"]}) + "\n" for a in flipped))
-    with pytest.raises(StageError, match="label_mismatch"):
-        run(project)
-    assert (project.parent / "out/runs/small/teacher_phase/rejected_samples.jsonl").is_file()
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_on_s3_prefects_records_and_the_log_are_under_the_root(project: Path, root: str) -> None:
+    report = distill(project, *LABELS_ONLY, f"run.root={root}")
+    store = Store.at(root)
+    assert report == store.where("runs/small/report.html")
+    assert {f.path.split("/")[1] for f in store.backend.list("cache")} >= {"split", "train", "export"}
+    assert "evaluate step 2" in (RunView(store, "small").read("train.log") or "")

@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import AnsweringModel
-from tests.flows.running import REINFORCED, environment, reinforce, run
+from tests.flows.running import distill, started
+from tests.pipeline.running import ONE_PROMPT, REINFORCED, reinforce, run
 from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -21,18 +21,12 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 PATIENCE = 180.0
 
 
-def started(*command: str) -> subprocess.Popen[bytes]:
-    """`understudy` in a process of its own, with everything it starts in one group."""
-    whole = [sys.executable, "-c", "from flows.cli import main; main()", *command]
-    return subprocess.Popen(whole, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
-
-
 def segments(root: Path, stage: str) -> list[Path]:
     """Manifests of the segments that are finished."""
     return sorted((root / f"objects/{stage}").glob("*.json"))
 
 
-def kill_after_the_first_segment(process: subprocess.Popen[bytes], root: Path, stage: str) -> dict[Path, int]:
+def kill_after_the_first_segment(process: subprocess.Popen[str], root: Path, stage: str) -> dict[Path, int]:
     """kill -9 as soon as one segment is safe; what is safe, with the times it was written."""
     until = time.monotonic() + PATIENCE
     while not segments(root, stage):
@@ -53,13 +47,20 @@ def digests(run: Path) -> dict[str, str]:
     return {slot: entry["digest"] for slot, entry in stages.items()}
 
 
-def test_a_killed_run_goes_on_from_its_last_segment_to_the_same_end(project: Path) -> None:
-    undisturbed = run(project, "run.root=whole")
-    process = started("run", str(project), "--set", "run.root=broken")
-    safe = kill_after_the_first_segment(process, project.parent / "broken", "train")
+def options(*changes: str) -> list[str]:
+    return [part for change in changes for part in ("--set", change)]
 
-    resumed = run(project, "run.root=broken")
+
+def test_a_killed_run_continues_from_its_last_segment_to_the_end_of_one_without_prefect(
+    project: Path,
+) -> None:
+    broken = (*ONE_PROMPT, "run.root=broken")
+    process = started("run", str(project), *options(*broken))
+    safe = kill_after_the_first_segment(process, project.parent / "broken", "train")
+    resumed = Path(distill(project, *broken)).parent
     assert {p: p.stat().st_mtime_ns for p in safe} == safe
+
+    undisturbed = run(project, *ONE_PROMPT, "run.root=whole")
     for name in ("test.json", "train_history.jsonl"):
         assert (resumed / "student_phase" / name).read_bytes() == (
             undisturbed / "student_phase" / name
@@ -68,15 +69,14 @@ def test_a_killed_run_goes_on_from_its_last_segment_to_the_same_end(project: Pat
 
 
 @pytest.mark.slow
-def test_a_killed_reinforcement_goes_on_from_its_last_segment_to_the_same_end(
+def test_a_killed_reinforcement_continues_from_its_last_segment_to_the_same_end(
     tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = write_project(tmp_path, answering_model("label_only"))
     settings = (*REINFORCED, "reinforce.interval=2")
     undisturbed = reinforce(config, *settings, "run.root=whole", start="base")
-    changes = [part for change in (*settings, "run.root=broken") for part in ("--set", change)]
-    process = started("reinforce", str(config), "--from", "base", *changes)
+    process = started("reinforce", str(config), "--from", "base", *options(*settings, "run.root=broken"))
     safe = kill_after_the_first_segment(process, tmp_path / "broken", "reinforce")
 
     resumed = reinforce(config, *settings, "run.root=broken", start="base")

@@ -69,6 +69,9 @@ def test_planted_keys_are_nowhere_after_a_run_that_used_them_all(
             f"student.engine.base_url={trains.base_url}",
             "student.lora={rank: 2}",
             "student.steps=2",
+            "export.splits=[test]",
+            "export.label_only=false",
+            "baselines.other_prompt=false",
             "student.engine.prices=null",
             "run.log_level=DEBUG",
         )

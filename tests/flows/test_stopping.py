@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and failures: the run ends cleanly, and goes on from what is finished."""
+"""Ctrl-C, SIGTERM and failures: the run ends cleanly, and continues from what is finished."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +16,104 @@ import pytest
 from prefect.artifacts import Artifact
 
 from core import durable
+from core.completions.journal import Journal
 from core.store import Store
-from tests.flows.running import distill, environment
+from tests.flows.running import distill, environment, started
+from tests.pipeline.running import ONE_PROMPT, folder_of
+from tests.pipeline.running import run as run_inline
+from tests.servers import teacher as endpoint
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 PATIENCE = 120.0
+SET = [part for change in ONE_PROMPT for part in ("--set", change)]
 
 
-def started(config: Path) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(config)]
-    return subprocess.Popen(
-        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_for_a_segment(process: subprocess.Popen[str], root: Path) -> None:
-    """Return as soon as one training segment is safe."""
+def wait_until(reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE
-    while not list((root / "objects/train").glob("*.json")):
+    while not reached():
         assert process.poll() is None, "the run ended before it could be stopped"
-        assert time.monotonic() < until, "no segment was finished in time"
+        assert time.monotonic() < until, "the run did not come so far in time"
         time.sleep(0.01)
+
+
+def a_segment_is_recorded(root: Path) -> Callable[[], object]:
+    record = root / "runs/small/stages.json"
+    return lambda: record.is_file() and "train/2" in record.read_text()
+
+
+def state(root: Path) -> str:
+    return str(json.loads((root / "runs/small/run_state.json").read_text())["state"])
+
+
+def assert_stopped(process: subprocess.Popen[str], code: int, root: Path) -> str:
+    """The process ends with this code, and leaves no lock and nothing unfinished. Returns its messages."""
+    _, messages = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, messages
+    assert "Stopped. Finished stages are kept, and the same command continues from there." in messages
+    assert "To continue: understudy run " in messages
+    assert "Traceback" not in messages
+    assert state(root) == "stopped"
+    assert Store.at(str(root)).backend.list("leases") == []
+    named = {p.stem for p in root.glob("objects/*/*.json")}
+    assert {p.parent.name for p in root.glob("objects/*/*/*")} <= named, "something half made was left"
+    return messages
 
 
 def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) -> None:
     """A terminal sends it to the whole group of processes, Prefect's temporary server among them."""
+    root = project.parent / "out"
     env = {k: v for k, v in environment().items() if k != "PREFECT_API_URL"}
-    command = [sys.executable, "-m", "flows.cli", "run", str(project)]
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for_a_segment(process, project.parent / "out")
+    process = started("run", str(project), *SET, env=env)
+    wait_until(a_segment_is_recorded(root), process)
     sent = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, said
-    assert "Stopped. Finished stages are kept" in said
-    assert "Traceback" not in said
-    assert "Errno 111" not in said
+    messages = assert_stopped(process, 130, root)
+    assert "Errno 111" not in messages
     assert time.monotonic() - sent < 60, "it waited for a server that was gone"
 
+    folder = run_inline(project, *ONE_PROMPT)
+    assert state(root) == "finished"
+    assert json.loads((folder / "stages.json").read_text())["train/2"]["reused"]
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
-def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
-    project: Path, number: signal.Signals, code: int
-) -> None:
+
+def test_a_run_stopped_while_it_asks_a_teacher_keeps_every_answer(project: Path) -> None:
     root = project.parent / "out"
-    process = started(project)
-    wait_for_a_segment(process, root)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=PATIENCE)
-
-    assert process.returncode == code, said
-    assert "Stopped. Finished stages are kept, and the same command continues from there." in said
-    assert f"To continue: understudy run {project}" in said
-    assert "Traceback" not in said
-    assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "stopped"
-    store = Store.at(str(root))
-    assert store.backend.list("leases") == []
-    named = {p.stem for p in root.glob("objects/*/*.json")}
-    assert {p.parent.name for p in root.glob("objects/*/*/*")} <= named, "something half made was left"
-
-    distill(project)
-    assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "finished"
+    with endpoint.serve() as server:
+        server.delay(0.5)
+        teacher = {
+            "kind": "openai",
+            "base_url": server.base_url,
+            "model": "m",
+            "api_key_env": None,
+            "prices": None,
+            "limits": {"concurrency": 4},
+        }
+        process = started("run", str(project), "--set", f"teacher={json.dumps(teacher)}")
+        wait_until(lambda: server.totals().answered >= 8, process)
+        process.send_signal(signal.SIGTERM)
+        assert_stopped(process, 143, root)
+        answered = server.totals().answered
+    with Journal.open(Store.at(str(root)), "small") as journal:
+        # The process may have ended before it received the last answers.
+        assert answered - 4 <= journal.count() <= answered
+        assert journal.count() >= 5
 
 
 @pytest.mark.slow
-def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_stopped_while_it_trains_continues(project: Path, number: signal.Signals, code: int) -> None:
+    root = project.parent / "out"
+    process = started("run", str(project), *SET)
+    wait_until(a_segment_is_recorded(root), process)
+    process.send_signal(number)
+    assert_stopped(process, code, root)
+    distill(project, *ONE_PROMPT)
+    assert state(root) == "finished"
+
+
+@pytest.mark.slow
+def test_a_failed_run_continues_when_prefects_command_line_retries_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = project.parent / "out"
@@ -94,23 +123,23 @@ def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
             raise RuntimeError("the machine had a bad day")
 
     monkeypatch.setattr(durable, "on_failpoint", fail)
-    state = distill(project, return_state=True)
-    assert state.is_failed()
+    failed = distill(project, return_state=True)
+    assert failed.is_failed()
     shown: Any = Artifact.get("what-happened")
     assert "the machine had a bad day" in shown.data
-    assert f"prefect flow-run retry {state.state_details.flow_run_id} --entrypoint" in shown.data
+    assert f"prefect flow-run retry {failed.state_details.flow_run_id} --entrypoint" in shown.data
     safe = {p: p.stat().st_mtime_ns for p in root.glob("objects/*/*.json")}
     assert {p.parent.name for p in safe} == {"split", "sample", "reject", "encode", "train", "evaluate"}
-    assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "failed"
+    assert state(root) == "failed"
 
     command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry"]
-    which = [str(state.state_details.flow_run_id), "--entrypoint", "flows.distill.distill"]
+    which = [str(failed.state_details.flow_run_id), "--entrypoint", "flows.distill.distill"]
     done = subprocess.run(
         [*command, *which], env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (root / "runs/small/test_report.md").is_file()
     assert {p: p.stat().st_mtime_ns for p in safe} == safe
-    record = json.loads((root / "runs/small/stages.json").read_text())
+    record = json.loads((folder_of(project) / "stages.json").read_text())
     assert {slot for slot, entry in record.items() if entry["reused"]} >= {"sample", "train/2", "train/4"}
     assert not record["train/6"]["reused"]

@@ -13,28 +13,13 @@ from core.config.loading import load
 from core.errors import ConfigError, UserError
 from core.pipeline.run import run
 from core.stage import STAGES
-from tests.small_project import REPO, write_project
-
-SETTINGS = [
-    "teacher={kind: gold}",
-    "student.target=label_only",
-    "student.steps=2",
-    "evaluation.interval=2",
-    "export.label_only=false",
-    "baselines.other_prompt=false",
-]
-
-
-@pytest.fixture
-def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with everything a config names; returns the config's path."""
-    monkeypatch.chdir(tmp_path)
-    return write_project(tmp_path, tiny_model)
+from tests.pipeline.running import LABELS_ONLY
+from tests.small_project import REPO
 
 
 @pytest.mark.integration
 def test_a_run_returns_its_result_and_a_second_one_reuses_every_stage(project: Path) -> None:
-    config = load(project, SETTINGS)
+    config = load(project, list(LABELS_ONLY))
     result = run(config)
     assert result is not None
     folder = project.parent / "out/runs/small"
@@ -48,14 +33,14 @@ def test_a_run_returns_its_result_and_a_second_one_reuses_every_stage(project: P
 
 
 def test_stages_can_be_switched_off(project: Path) -> None:
-    assert run(load(project, SETTINGS), only=["split"]) is None
+    assert run(load(project, list(LABELS_ONLY)), only=["split"]) is None
     assert (project.parent / "out/runs/small/data_splits/test.csv").is_file()
     with pytest.raises(UserError, match="unknown stage"):
-        run(load(project, SETTINGS), only=["splitt"])
+        run(load(project, list(LABELS_ONLY)), only=["splitt"])
 
 
 def test_a_config_without_a_name_is_refused(project: Path) -> None:
-    config = load(project, SETTINGS).config
+    config = load(project, list(LABELS_ONLY)).config
     nameless = config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
     with pytest.raises(ConfigError, match=r"run\.name is missing"):
         run(nameless)

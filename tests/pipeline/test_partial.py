@@ -15,23 +15,11 @@ import pytest
 
 from core.config.loading import load
 from core.errors import UnderstudyError, UserError
-from core.pipeline.distillation import distill
-from core.pipeline.opening import opened
-from core.pipeline.run import describe_plan
-from core.pipeline.runners import SWITCHES, Runner, switches
-from flows.cli import main
-from tests.flows.running import copied
+from core.pipeline.run import describe_plan, run
+from core.pipeline.runners import SWITCHES, switches
+from tests.pipeline.running import LABELS_ONLY, copied, folder_of
 from tests.small_project import write_project
 
-SETTINGS = (
-    "teacher={kind: gold}",
-    "student.target=label_only",
-    "student.steps=2",
-    "evaluation.interval=2",
-    "export.label_only=false",
-    "export.splits=[test]",
-    "baselines.other_prompt=false",
-)
 FILES = {
     "split": ["data_splits/train.csv", "data_splits/val.csv", "data_splits/test.csv", "split_summary.json"],
     "sample": ["teacher_phase/teacher_samples.jsonl", "teacher_phase/rulebook.txt"],
@@ -74,19 +62,13 @@ class Ended:
     files: frozenset[str]
 
 
-def folder_of(config: Path) -> Path:
-    return config.parent / "out/runs/small"
-
-
-def started(config: Path, *overrides: str, **chosen: Sequence[str]) -> Ended:
+def started(config: Path, *overrides: str, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Ended:
     """A run of some stages, in this process, in the config's folder."""
     code, message = 0, ""
     with chdir(config.parent):
-        resolved = load(config, [*SETTINGS, *overrides])
+        resolved = load(config, [*LABELS_ONLY, *overrides])
         try:
-            on = switches(resolved.config.stages, **chosen)
-            with opened(resolved, on, Runner) as run:
-                distill(run)
+            run(resolved, only=only, skip=skip)
         except UnderstudyError as e:
             code, message = e.exit_code, str(e)
     folder = folder_of(config)
@@ -257,7 +239,7 @@ def test_no_stage_at_all_is_a_mistake(new: Path) -> None:
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, name: str) -> None:
     with chdir(whole.parent):
-        resolved = load(whole, list(SETTINGS))
+        resolved = load(whole, list(LABELS_ONLY))
         plan = describe_plan(resolved, switches(resolved.config.stages, only=[name]))
     lines = dict(line.split(None, 1) for line in plan.split("\n\n")[1].splitlines())
     for i, stage in enumerate(SWITCHES):
@@ -269,19 +251,3 @@ def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, 
         else:
             assert said == ["off"], plan
         assert said
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_the_command_line_ends_with_0_where_the_split_was_asked_for_and_made(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def command(*more: str) -> object:
-        with pytest.raises(SystemExit) as ended:
-            main(["run", str(project), *more])
-        return ended.value.code
-
-    assert command("--only", "train") == 2
-    assert "data_splits/train.csv" in capsys.readouterr().err
-    assert command("--only", "split") == 0
-    assert str(folder_of(project)) in capsys.readouterr().out
-    assert all((folder_of(project) / file).is_file() for file in FILES["split"])

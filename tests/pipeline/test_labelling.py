@@ -16,7 +16,7 @@ from core.pipeline.run_context import RunContext
 from core.pipeline.runners import Switches
 from core.store import Store
 from tests.building import build_sample, build_split
-from tests.flows.running import distill, run
+from tests.pipeline.running import LABELS_ONLY, run
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import write_texts
@@ -79,14 +79,13 @@ def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> Non
     assert "asking" not in plan
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path) -> None:
     known = {name: text for name, text, _ in texts()}
     recorded = write_texts(project.parent / "known.jsonl", known, project.parent / "answers.jsonl")
     with endpoint.serve(recorded) as server:
         for name, splits in (("one", ["test"]), ("two", ["test", "val"])):
-            report = distill(project, "student.steps=2", f"run.name={name}", asking(server, *splits))
-            ledger = json.loads((Path(report).parent / "ledger.json").read_text())
+            folder = run(project, *LABELS_ONLY, asking(server, *splits), f"run.name={name}")
+            ledger = json.loads((folder / "ledger.json").read_text())
             teacher, asked = ledger["teacher"], server.totals()
             assert teacher["requests_of_the_run"] == teacher["asked_now"] == asked.answered
             assert teacher["prompt_tokens_of_the_run"] == asked.prompt_tokens
@@ -97,11 +96,9 @@ def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path)
     assert teacher["runs"] == ["one", "two"], "train and test were answered to the first"
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_a_run_puts_the_teachers_answers_to_other_splits_beside_those_to_train(project: Path) -> None:
     answers = (project.parent / "answers.jsonl").read_text().splitlines()
-    overrides = ["student.steps=2", "teacher.label_splits=[test]"]
-    folder = run(project, *overrides)
+    folder = run(project, "teacher.label_splits=[test]", only=["split", "sample"])
     rows = (folder / "teacher_phase/teacher_samples_test.jsonl").read_text().splitlines()
     test = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
     assert [json.loads(row)["example_id"] for row in rows] == [text.split(",")[0] for text in test]

@@ -1,4 +1,4 @@
-"""The baseline flow: what a student has to beat, before one is trained, and reused by the run that trains."""
+"""Baselines are measured before a student is trained, and reused by the run that trains it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.flows.running import baseline, distill
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
+from tests.pipeline.running import baseline, run
 
 
 def read(path: Path) -> Any:
@@ -22,7 +18,8 @@ def made(root: Path) -> set[str]:
 
 
 def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(project: Path) -> None:
-    folder = baseline(project, "teacher.label_splits=[test]")
+    changes = ("teacher.label_splits=[test]", "student.steps=2", "export.label_only=false")
+    folder = baseline(project, *changes)
     scorers = read(folder / "analysis.json")["scorers"]
     assert list(scorers) == [
         "untrained",
@@ -42,7 +39,7 @@ def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(pr
     assert rulebook["asked"] == "Untrained student (with rulebook)"
 
     before = made(root)
-    distill(project, "teacher.label_splits=[test]")
+    run(project, *changes)
     after = {path.split("/")[1] for path in made(root) - before}
     every = {"reject", "encode", "train", "evaluate", "export", "decide", "analyse", "hardness", "bundle"}
     assert every - {"bundle"} <= after <= every
@@ -53,11 +50,11 @@ def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(pr
 
     curve = (student / "eval_history.jsonl").read_text()
     assert len(curve.splitlines()) > 1
-    baseline(project, "teacher.label_splits=[test]")
+    baseline(project, *changes)
     assert (student / "eval_history.jsonl").read_text() == curve
 
 
 def test_a_teacher_that_is_left_out_is_not_asked(project: Path) -> None:
-    folder = baseline(project, skip=["sample"])
+    folder = baseline(project, "baselines.other_prompt=false", "export.splits=[test]", skip=["sample"])
     assert not (project.parent / "out/objects/sample").exists()
     assert "The teacher on train" not in (folder / "baseline_report.md").read_text()

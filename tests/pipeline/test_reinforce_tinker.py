@@ -15,12 +15,12 @@ from core.pipeline.run import describe_reinforcement
 from core.store import Store
 from tests.building import build_split
 from tests.conftest import AnsweringModel
-from tests.flows.running import reinforce
+from tests.pipeline.running import reinforce
 from tests.servers import tinker
 from tests.servers.tinker_records import Saved, Stepped
 from tests.small_project import write_project
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.integration
 
 NAME = "tiny/answering"
 PRICES = """\

@@ -1,23 +1,20 @@
-"""What is frozen on val, and what test is read for: through the whole flow, on the small project."""
+"""What is frozen on val, and what test is read for, on the small project."""
 
 from __future__ import annotations
 
-import base64
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prefect.artifacts import Artifact
 
 from core.errors import MissingInputError, UserError
 from core.evaluation.calibration import Calibrator
 from core.pipeline.opening import missing_seeds, run_config, seed_results
 from core.store import RunView, Store
-from tests.flows.running import folder_of, run
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
+from tests.pipeline.running import LABELS_ONLY, ONE_PROMPT, copied, folder_of, run
 
 OUT_OF_REACH = (
     "evaluation.threshold={objective: recall_at_precision, precision: 1.0}",
@@ -34,12 +31,22 @@ def made(root: Path, stage: str) -> set[str]:
     return {path.stem for path in (root / "objects" / stage).glob("*.json")}
 
 
-def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(finished: Path) -> None:
-    root, folder = finished.parent / "out", folder_of(finished)
-    before = made(root, "export"), made(root, "train")
-    strict = run(finished, *OUT_OF_REACH)
-    assert (made(root, "export"), made(root, "train")) == before
+@pytest.fixture(scope="module")
+def strict_once(finished_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished project and its run `strict`, of another objective; nobody may change it."""
+    config = copied(finished_once, tmp_path_factory.mktemp("strict"))
+    with chdir(config.parent):
+        run(config, *OUT_OF_REACH)
+    return config
 
+
+def test_another_objective_scores_nothing_again_and_is_another_read_of_test(
+    finished_once: Path, strict_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, folder = strict_once.parent / "out", folder_of(strict_once)
+    for stage in ("export", "train"):
+        assert made(root, stage) == made(finished_once.parent / "out", stage)
+    strict = folder.with_name("strict")
     decision = read(strict / "student_phase/decision.json")
     assert decision["calibrator"]["kind"] == "platt"
     assert decision["threshold"]["objective"] == "recall_at_precision"
@@ -50,18 +57,19 @@ def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(finis
     assert "2 students of 2 runs" not in (folder / "test_report.md").read_text()
     assert len(list(root.glob("test_reads/*/*.json"))) == 2
 
-    run(finished)  # the same student again
-    assert len(list(root.glob("test_reads/*/*.json"))) == 2
+    monkeypatch.chdir(tmp_path)
+    run(copied(strict_once, tmp_path))  # the same student again
+    assert len(list((tmp_path / "out").glob("test_reads/*/*.json"))) == 2
 
 
-def test_predictions_metrics_manifest_and_pointer_follow_the_decision(project: Path) -> None:
-    folder = run(project, *OUT_OF_REACH)
+def test_predictions_metrics_manifest_and_pointer_follow_the_decision(strict_once: Path) -> None:
+    folder = folder_of(strict_once).with_name("strict")
     frozen = read(folder / "student_phase/decision.json")
     at = frozen["threshold"]["value"]
     test = read(folder / "student_phase/test.json")
     assert all(row["threshold"] == at for row in test)
-    said = [None if at is None else int(row["probability"] >= at) for row in test]
-    assert [row["predicted"] for row in test] == said
+    expected = [None if at is None else int(row["probability"] >= at) for row in test]
+    assert [row["predicted"] for row in test] == expected
     calibrator = Calibrator(**frozen["calibrator"])
     raw = np.array([row["uncalibrated_probability"] for row in test])
     assert [row["probability"] for row in test] == list(calibrator.apply(raw)) != list(raw)
@@ -82,8 +90,8 @@ def test_predictions_metrics_manifest_and_pointer_follow_the_decision(project: P
     assert read(folder.parents[1] / pointer["decision_path"]) == frozen
 
 
-def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(project: Path) -> None:
-    folder = run(project)
+def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(finished_once: Path) -> None:
+    folder = folder_of(finished_once)
     analysis = read(folder / "student_phase/analysis.json")
     assert list(analysis["scorers"]) == [
         "student",
@@ -100,66 +108,52 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(pr
     for name, scorer in analysis["scorers"].items():
         if scorer["kind"] in ("baseline", "untrained"):
             assert baselines[name]["metrics"]["test"] == scorer["metrics"]
-    shown: dict[str, Any] = {key: Artifact.get(key) for key in ("test-report", "scorers", "learning-curve")}
-    table = json.loads(str(shown["scorers"].data))
-    assert [row["scorer"] for row in table] == [s["title"] for s in analysis["scorers"].values()]
-    assert table[0]["AUROC"].startswith(
-        f"{analysis['scorers']['student']['intervals']['auroc']['value']:.3f}"
-    )
-    assert shown["test-report"].data == (folder / "test_report.md").read_text()
-    picture = str(shown["learning-curve"].data).removeprefix("data:image/png;base64,")
-    assert base64.b64decode(picture) == (folder / "student_phase/learning_curve.png").read_bytes()
-    links = [str(Artifact.get(key)) for key in ("report-page", "model-pointer")]
-    assert str(folder / "report.html") in links[0]
-    assert f"model/{folder.name}.json" in links[1]
     slots = read(folder / "stages.json")
     assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
 
 
-def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one_is_refused(
-    project: Path,
-) -> None:
-    def go(*changes: str, **switches: Any) -> Path:
-        return run(project, "evaluation.interval=6", *changes, **switches)
+def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_is_refused(project: Path) -> None:
+    def student(*changes: str, new: bool = False) -> Path:
+        return run(project, *ONE_PROMPT, "student.steps=2", *changes, new=new)
 
-    labels = "student.target=label_only", "run.name=labels"
-    go(*labels)
-    with_it = go("baselines.label_only_run=labels", "run.name=both")
-    scorer = read(with_it / "student_phase/analysis.json")["scorers"]["label_only_run"]
-    other = read(with_it.parent / "labels/student_phase/analysis.json")["scorers"]["student"]
+    def label_only(*changes: str, new: bool = False) -> Path:
+        return run(project, *LABELS_ONLY, *changes, new=new)
+
+    labels = label_only("run.name=labels")
+    both = student("baselines.label_only_run=labels", "run.name=both")
+    scorer = read(both / "student_phase/analysis.json")["scorers"]["label_only_run"]
+    other = read(labels / "student_phase/analysis.json")["scorers"]["student"]
     assert (scorer["title"], scorer["kind"]) == ("Label-only student (run labels)", "baseline")
     assert (scorer["metrics"], scorer["intervals"]["auroc"]["value"]) == (
         other["metrics"],
         other["intervals"]["auroc"]["value"],
     )
     with pytest.raises(UserError, match="the student of run both learned label_first, not label_only"):
-        go("baselines.label_only_run=both", "run.name=third")
-    go(*labels, "run.name=elsewhere", "seed=7")
+        student("baselines.label_only_run=both", "run.name=third")
+    label_only("run.name=elsewhere", "seed=7")
     with pytest.raises(UserError, match="run elsewhere has another test split"):
-        go("baselines.label_only_run=elsewhere", "run.name=third")
+        student("baselines.label_only_run=elsewhere", "run.name=third")
     with pytest.raises(MissingInputError, match="nobody"):
-        go("baselines.label_only_run=nobody", "run.name=third")
+        student("baselines.label_only_run=nobody", "run.name=third")
+    own_prompt_off = ("export.label_only=true", "export.reasoning=false")
+    label_only("run.name=unasked", *own_prompt_off)
+    with pytest.raises(UserError, match=r"run unasked has no scores of val; it needs export\.reasoning"):
+        student("baselines.label_only_run=unasked", "run.name=third")
     with pytest.raises(UserError, match="names run labels itself"):
-        go(*labels, "baselines.label_only_run=labels", new=True)
+        label_only("run.name=labels", "baselines.label_only_run=labels", new=True)
     with pytest.raises(UserError, match="run labels is not finished"):
-        go("baselines.label_only_run=labels", "run.name=third")
-
-
-def test_a_label_only_student_that_was_not_asked_with_its_own_prompt_is_refused(project: Path) -> None:
-    run(project, "student.target=label_only", "run.name=labels", "export.reasoning=false")
-    with pytest.raises(UserError, match=r"run labels has no scores of val; it needs export\.reasoning"):
-        run(project, "baselines.label_only_run=labels", "run.name=both")
+        student("baselines.label_only_run=labels", "run.name=third")
 
 
 def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(project: Path) -> None:
-    folder = run(project, "student.seeds=[1, 2, 3]", "evaluation.interval=6")
+    folder = run(project, *LABELS_ONLY, "student.seeds=[1, 2, 3]")
     root, name = folder.parents[1], folder.name
     runs = [root / "runs" / each for each in (name, f"{name}-seed2", f"{name}-seed3")]
-    trained = [read(each / "stages.json")["train/6"]["digest"] for each in runs]
+    trained = [read(each / "stages.json")["train/2"]["digest"] for each in runs]
     assert len(set(trained)) == 3
     split = {read(each / "stages.json")["split"]["digest"] for each in runs}
     assert len(split) == 1
-    # What was to be published stood in the config before any of them was measured.
+    # The seed to publish is fixed in the config before any of them is measured.
     assert sorted(path.stem for path in (root / "model").glob("*.json")) == ["latest", name]
     assert read(root / "model/latest.json")["run_name"] == name
 
@@ -170,7 +164,7 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
         assert any(f"`{each.name}`" in line and f"| {i + 1} |" in line for line in lines)
     assert f"{sum(shown) / 3:.3f}" in report[report.index("## Other seeds") :]
 
-    # A run of that name that learnt otherwise, or from other examples, is no seed of this one.
+    # A run of that name that learned with other settings or from other examples is not a seed of this one.
     view = RunView(Store.open(str(root)), name)
     config, encoded = run_config(view).config, view.earlier("encode", file="train_sft.jsonl")
     measured = seed_results(view.store, name, config, encoded, "test", label_only=False)
@@ -185,12 +179,13 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
 
 
 def test_the_worst_errors_have_their_reasons_though_not_every_row_was_asked_for_one(project: Path) -> None:
-    folder = run(project, "student.seeds=[1]", "export.reasoning_rows=0", "export.error_rows=2")
+    changes = ("student.seeds=[1]", "export.reasoning_rows=0", "export.error_rows=2")
+    folder = run(project, *ONE_PROMPT, *changes)
     test = read(folder / "student_phase/test.json")
     assert all(row["raw_output"] is None for row in test)
     wrong = {row["example_id"] for row in test if row["predicted"] != row["gold_label"]}
     found = next((project.parent / "out/objects/explain").glob("*/*/explained.jsonl"))
-    said = [json.loads(line) for line in found.read_text().splitlines()]
-    assert len(said) == min(2, len(wrong))
-    assert {row["example_id"] for row in said} <= wrong
-    assert all(row["raw_output"] is not None for row in said)
+    explained = [json.loads(line) for line in found.read_text().splitlines()]
+    assert len(explained) == min(2, len(wrong))
+    assert {row["example_id"] for row in explained} <= wrong
+    assert all(row["raw_output"] is not None for row in explained)

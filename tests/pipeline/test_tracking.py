@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.flows.running import run
+from tests.pipeline.running import ONE_PROMPT, run
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.integration
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -25,12 +25,12 @@ def test_mlflow_has_the_curves_of_a_run_once_beside_a_tracker_that_cannot_log_in
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(project.parent))  # where a key may lie
     uri = f"sqlite:///{project.parent}/mlflow.db"
-    changes = [f"trackers.mlflow.tracking_uri={uri}", "trackers.wandb={}", "trackers.patience_s=90"]
-    folder = run(project, *changes)
+    trackers = [f"trackers.mlflow.tracking_uri={uri}", "trackers.wandb={}", "trackers.patience_s=90"]
+    folder = run(project, *ONE_PROMPT, *trackers)
     (said,) = [row for row in (folder / "train.log").read_text().splitlines() if " tracker " in row]
     assert "WARNING core.tracking.trackers: tracker wandb: " in said
     assert said.endswith("; the run continues without it")
-    run(project, *changes)
+    run(project, *ONE_PROMPT, *trackers)
 
     from mlflow import MlflowClient
 

@@ -1,4 +1,4 @@
-"""Reinforcement through Prefect: from a published student or the base model, measured and published."""
+"""Reinforcement: from a published student or the base model, measured and published."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from core.errors import MissingInputError, UserError
 from core.pipeline.run import describe_reinforcement
 from core.store import Store
 from tests.conftest import AnsweringModel
-from tests.flows.running import REINFORCED, copied, folder_of, reinforce, run
+from tests.pipeline.running import REINFORCED, copied, folder_of, objects, reinforce, run
 from tests.small_project import write_project
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.integration
 
+ON_TEST = ("export.splits=[test]",)
 FILES = [
     "reinforce.json",
     "rl_history.jsonl",
@@ -54,9 +55,7 @@ def project(tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest
 
 
 @pytest.fixture(scope="module")
-def student_once(
-    answering_model: AnsweringModel, prefect_server: None, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def student_once(answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That project with its student, made once and left alone; returns the config's path."""
     config = write_project(tmp_path_factory.mktemp("student"), answering_model("label_only"))
     with chdir(config.parent):
@@ -150,11 +149,11 @@ def test_its_pointer_names_what_is_there_and_the_student_s_stays(
 
 def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(reinforced: Path) -> None:
     root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
-    made = {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")}
+    made = objects(root)
     report = (folder / "test.json").read_bytes()
     assert reinforce(reinforced, *REINFORCED) == folder
     run(reinforced, *REINFORCED)
-    assert {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")} == made
+    assert objects(root) == made
     assert (folder / "test.json").read_bytes() == report
     stages = value(folder.parent / "stages.json")
     assert {"reinforce/3", "reinforce/6", "evaluate/rl/0", "reward/rl/6", "train/2"} <= stages.keys()
@@ -182,20 +181,20 @@ def test_early_stopping_ends_it_and_says_so(project: Path) -> None:
         "reinforce.early_stopping={patience: 1, min_delta: 0.01}",
         "reinforce.interval=2",
     )
-    folder = reinforce(project, *REINFORCED, *settings, start="base")
+    folder = reinforce(project, *REINFORCED, *ON_TEST, *settings, start="base")
     assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2]
     assert "2 steps of 6 planned" in (folder / "rl_report.md").read_text()
 
 
 def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
-    folder = reinforce(project, *REINFORCED, start="base")
+    settings = (*REINFORCED, *ON_TEST)
+    folder = reinforce(project, *settings, "reinforce.steps=3", start="base")
     with pytest.raises(UserError, match=r"reinforce\.group_size: 4 -> 5.*add --replace"):
-        reinforce(project, *REINFORCED, "reinforce.group_size=5", start="base")
+        reinforce(project, *settings, "reinforce.steps=3", "reinforce.group_size=5", start="base")
     assert value(folder / "reinforce.json")["reinforce"]["group_size"] == 4
-    reinforce(
-        project, *REINFORCED, "reinforce.group_size=5", "reinforce.interval=2", start="base", replace=True
-    )
-    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2, 4, 6]
+    other = ("reinforce.steps=2", "reinforce.interval=1", "reinforce.group_size=5")
+    reinforce(project, *settings, *other, start="base", replace=True)
+    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 1, 2]
     assert not (folder / "metrics_val_step_3.json").exists()
 
 
@@ -240,7 +239,8 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended in the middle of its second segment, as by a signal."""
-    whole = reinforce(project, *REINFORCED, "run.root=whole", start="base")
+    settings = (*REINFORCED, *ON_TEST)
+    whole = reinforce(project, *settings, "run.root=whole", start="base")
     from core.rl import stages
 
     sampled: list[int] = []
@@ -254,12 +254,12 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
 
     monkeypatch.setattr(stages.Trainer, "_learn", dying)
     with pytest.raises(KeyboardInterrupt):
-        reinforce(project, *REINFORCED, "run.root=broken", start="base")
+        reinforce(project, *settings, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"
     assert value(broken / "run_state.json")["state"] == "stopped"
     monkeypatch.undo()
     monkeypatch.chdir(project.parent)
-    again = reinforce(project, *REINFORCED, "run.root=broken", start="base")
+    again = reinforce(project, *settings, "run.root=broken", start="base")
     digests = [
         {slot: entry["digest"] for slot, entry in value(folder.parent / "stages.json").items()}
         for folder in (whole, again)

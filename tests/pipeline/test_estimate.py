@@ -1,4 +1,4 @@
-"""What a student on a server will take is said before it is spent, and stands beside what it took."""
+"""The cost of a student on a server is estimated before it is spent, and reported next to what it was."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import yaml
 from core.config.loading import load
 from core.pipeline.run import describe_plan
 from core.pipeline.runners import switches
-from tests.flows.running import run
+from tests.pipeline.running import run
 from tests.servers import tinker
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.integration
 
 NAME = "tiny/student"
 REPO = Path(__file__).resolve().parents[2]
@@ -45,6 +45,7 @@ def remote(running: tinker.TinkerServer, tiny_model: Path, monkeypatch: pytest.M
     ]
 
 
+SHORT = ["student.steps=2", "evaluation.interval=2", "export.splits=[test]", "export.label_only=false"]
 GOLD = ["teacher.kind=gold", "teacher.answers=null", "student.target=label_only"]
 
 
@@ -84,7 +85,7 @@ def test_gold_labels_cost_on_a_server_what_was_estimated_before_anything_was_sen
 
 def test_a_missing_price_is_said_and_aborts_nothing(project: Path, remote: list[str]) -> None:
     priced(project)
-    changes = [*remote, *GOLD, "student.steps=2"]
+    changes = [*remote, *GOLD, *SHORT]
     folder = run(project, *changes)
     said = read(folder, "cost_estimate.json")
     assert said["usd"] is None
@@ -101,7 +102,7 @@ def test_with_reasons_training_is_counted_exactly_and_prompts_nearly(
     project: Path, remote: list[str], target: str
 ) -> None:
     priced(project)
-    more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", "student.steps=2"]
+    more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", *SHORT]
     folder = run(project, *remote, *more, f"student.target={target}")
     said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
     assert said["trained_tokens"] == took["trained_tokens"]
@@ -114,8 +115,8 @@ def test_before_the_samples_are_encoded_the_plan_says_what_it_takes_for_granted(
     project: Path, remote: list[str]
 ) -> None:
     priced(project)
-    run(project, *remote, "student.steps=2", "student.target=label_first")
-    other = plan(project, [*remote, "student.steps=2", "student.max_length=200", "run.name=other"])
+    run(project, *remote, *SHORT, "student.target=label_first", only=["split", "sample", "reject", "encode"])
+    other = plan(project, [*remote, *SHORT, "student.max_length=200", "run.name=other"])
     assert "the estimate assumes that every text of train is learned" in other
     assert "each reasoning has 80 tokens" in other
 

@@ -6,14 +6,10 @@ import csv
 import json
 from pathlib import Path
 
-import pytest
-
 from core.config.loading import load
 from core.pipeline.run import describe_plan
 from core.pipeline.runners import Switches
-from tests.flows.running import run
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
+from tests.pipeline.running import LABELS_ONLY, run
 
 
 def spoil(answers: Path) -> None:
@@ -30,8 +26,8 @@ def marks(folder: Path, split: str) -> list[str]:
 
 def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> None:
     spoil(project.parent / "answers.jsonl")
-    labelled = "teacher.label_splits=[test]"
-    folder = run(project, labelled)
+    changes = ("teacher.label_splits=[test]", "student.steps=2", "export.label_only=false")
+    folder = run(project, *changes)
     summary = json.loads((folder / "teacher_phase/teacher_summary.json").read_text())
     for split, name in (("train", "hard_examples.jsonl"), ("test", "hard_examples_test.jsonl")):
         lines = (folder / "teacher_phase" / name).read_text().splitlines()
@@ -41,7 +37,7 @@ def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> Non
     report = (folder / "test_report.md").read_text()
     assert "The student on hard texts of train and on the others" in report
     assert "No metrics of hard texts of test: there are fewer than 10" in report
-    plan = describe_plan(load(project, [labelled]), Switches(frozenset(), frozenset()))
+    plan = describe_plan(load(project, list(changes)), Switches(frozenset(), frozenset()))
     said = [line for line in plan.splitlines() if line.startswith("hardness/")]
     assert [line.split()[:2] for line in said] == [
         ["hardness/student/train", "reuse"],
@@ -50,7 +46,6 @@ def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> Non
 
 
 def test_gold_labels_are_hard_for_nobody(project: Path) -> None:
-    gold = ("teacher.kind=gold", "teacher.answers=null", "student.target=label_only", "rejection.rules=[]")
-    folder = run(project, *gold)
+    folder = run(project, *LABELS_ONLY, "rejection.rules=[]")
     assert set(marks(folder, "train")) == {"0"}
     assert "hard for the teacher" not in (folder / "test_report.md").read_text()

@@ -21,10 +21,9 @@ from core.export import stage
 from core.pipeline import exporting
 from core.report import run_sections
 from core.report.render import plain
-from flows import runtime
-from tests.flows.running import baseline, folder_of, run
+from tests.pipeline.running import LABELS_ONLY, baseline, folder_of, objects, run
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.integration
 
 CHANGES = (
     "run.name=second",
@@ -56,7 +55,6 @@ FAILS = {
     f"{Part.PLOT}: learning curve as an image file",
     f"{Part.FILE}: ledger.json",
     f"{Part.FILE}: baseline_phase/baselines.json",
-    f"{Part.ARTIFACT}: scorers",
 }
 
 
@@ -104,7 +102,6 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (stage, "write_merged"),
         (stage, "compare_ways"),
         (run_sections, "_tokens"),
-        (runtime, "create_table_artifact"),
         (Figure, "savefig"),
     ):
         monkeypatch.setattr(module, name, broken)
@@ -141,7 +138,7 @@ def test_every_optional_part_fails_and_the_student_is_published(
         assert run(finished, *changes) == second
     failed = named(second)
     assert failed >= FAILS
-    assert all(name.startswith((Part.PLOT, Part.ARTIFACT)) for name in failed - FAILS)
+    assert all(name.startswith(Part.PLOT) for name in failed - FAILS)
     published = read(finished.parent / "out/model/latest.json")
     assert published["run_name"] == "second"
     assert (finished.parent / "out" / published["bundle_path"] / "bundle.json").is_file()
@@ -179,7 +176,7 @@ def test_texts_without_words_lose_the_word_baseline_and_nothing_else(project: Pa
     ]
     lines = [f"t{i:02},{text},{label}" for i, (text, label) in enumerate(zip(signs, rows, strict=True))]
     (project.parent / "texts.csv").write_text("\n".join(["id,text,label", *lines]) + "\n")
-    folder = run(project, "teacher={kind: gold}", "student.target=label_only", "student.steps=2")
+    folder = run(project, *LABELS_ONLY)
     (failure,) = read(folder / "run_summary.json")["failed_parts"]
     assert (failure["part"], failure["error"]) == (Part.TFIDF_WORDS, "DataError")
     assert "no text of train" in failure["message"]
@@ -187,17 +184,16 @@ def test_texts_without_words_lose_the_word_baseline_and_nothing_else(project: Pa
     scorers = read(folder / "student_phase/analysis.json")["scorers"]
     assert {"majority", "tfidf_chars", "untrained"} <= set(scorers)
     assert read(project.parent / "out/model/latest.json")["run_name"] == "small"
-    before = {p: p.stat().st_mtime_ns for p in (project.parent / "out/objects").glob("*/*.json")}
-    run(project, "teacher={kind: gold}", "student.target=label_only", "student.steps=2")
+    before = objects(project.parent / "out")
+    run(project, *LABELS_ONLY)
     assert named(folder) == {Part.TFIDF_WORDS}
-    assert before == {p: p.stat().st_mtime_ns for p in (project.parent / "out/objects").glob("*/*.json")}
+    assert before == objects(project.parent / "out")
 
 
 def test_the_baseline_report_names_a_baseline_that_fails(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LogisticRegression, "fit", broken)
-    monkeypatch.setattr(runtime, "create_markdown_artifact", broken)
     folder = baseline(finished, "run.name=second", "seed=7")
     report = (folder / "baseline_report.md").read_text()
     assert Part.TFIDF_WORDS in report
