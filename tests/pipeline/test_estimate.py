@@ -102,7 +102,7 @@ def test_with_reasons_training_is_counted_exactly_and_prompts_nearly(
     project: Path, remote: list[str], target: str
 ) -> None:
     priced(project)
-    more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", *SHORT]
+    more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", "student.steps=2"]
     folder = run(project, *remote, *more, f"student.target={target}")
     said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
     assert said["trained_tokens"] == took["trained_tokens"]
