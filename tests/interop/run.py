@@ -25,7 +25,6 @@ SMALL = {
     "student.epochs": "null",
     # Constant, so that a longer run begins with the steps of a shorter one.
     "student.schedule": "constant",
-    "student.engine.train_dtype": "float32",
     "student.max_length": "256",
     "evaluation.interval": str(FIRST),
     # Discrete metrics say nothing after four steps.
@@ -78,8 +77,8 @@ def _remote(running: Running) -> dict[str, str]:
 def _understudy(client: Path, last: Path, name: str, settings: Mapping[str, str], *options: str) -> float:
     """Run the quickstart so, its output into a file; gives the seconds it took."""
     began, log = time.monotonic(), last / f"{name}.log"
-    told = {**SMALL, **settings, "run.root": str(last / "root"), "run.name": name}
-    words = [word for key, value in told.items() for word in ("--set", f"{key}={value}")]
+    values = {**SMALL, **settings, "run.root": str(last / "root"), "run.name": name}
+    words = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     print(f"run {name}: {log}", flush=True)
     with log.open("wb") as file:
         done = subprocess.run(
