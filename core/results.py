@@ -6,10 +6,12 @@ Everything that reports on runs reads them. Files of 0.1, and of the scripts bef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 from pydantic import Field, field_validator
 
+from core.cost import TrainingPrice
 from core.errors import Failure
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, Stored, parse
@@ -275,3 +277,48 @@ def _load(store: Store, path: str, kind: type[_Result]) -> _Result | None:
         return parse(kind, found.data)[0]
     except InvalidFile as e:
         raise InvalidFile(f"{store.where(path)}: {e}") from e
+
+
+class EstimatedPart(Record):
+    """Tokens of the calls of one kind, such as all evaluations."""
+
+    name: str
+    calls: int = 1
+    trained_tokens: int = 0
+    prefilled_tokens: int = 0
+    sampled_tokens: int = 0
+
+
+class CostEstimate(Record):
+    """cost_estimate.json: the estimated cost of a student on a training server."""
+
+    model: str = ""
+    steps: int = 0
+    trained_tokens: int
+    prefilled_tokens: int
+    sampled_tokens: int
+    usd: float | None
+    """None without a price."""
+    prices_usd_per_million: TrainingPrice | None = None
+    parts: tuple[EstimatedPart, ...] = ()
+    notes: tuple[str, ...]
+    """What the estimate assumes."""
+
+    @property
+    def sentence(self) -> str:
+        """The whole estimate in one sentence."""
+        money = "an unknown sum" if self.usd is None else f"about US$ {self.usd:.4f}"
+        return (
+            f"the student ({self.model}) will take {money}: {self.trained_tokens:,} tokens trained "
+            f"in {self.steps:,} steps, {self.prefilled_tokens:,} prefilled, {self.sampled_tokens:,} sampled"
+        )
+
+    def lines(self) -> Iterator[str]:
+        """The estimate and its parts, as text."""
+        yield self.sentence
+        for part in self.parts:
+            counts = (part.trained_tokens, part.prefilled_tokens, part.sampled_tokens)
+            named = zip(counts, ("trained", "prefilled", "sampled"), strict=True)
+            listed = ", ".join(f"{n:,} {what}" for n, what in named if n)
+            yield f"  {part.name}{f' ({part.calls} times)' if part.calls > 1 else ''}: {listed}"
+        yield from (f"  {note}" for note in self.notes)

@@ -318,7 +318,7 @@ def analyse(settings: AnalyseSettings, io: StageIO) -> dict[str, Any]:
     """
     found = measure_scorers(
         settings.split,
-        read_examples(io.inputs["split"] / f"{settings.split}.csv"),
+        read_examples(io.input("split") / f"{settings.split}.csv"),
         [scorer.read(io) for scorer in settings.scorers],
         settings.rule_ids,
         resamples=settings.resamples,

@@ -145,7 +145,7 @@ def baseline(settings: BaselineSettings, io: StageIO) -> dict[str, Any]:
     A baseline that these rows make impossible has its reason in baselines.json and no scores. Raises
     PartFailed with the name of a baseline that failed for another reason.
     """
-    splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
+    splits = {name: read_examples(io.input("split") / f"{name}.csv") for name in SPLITS}
     about: dict[str, Any] = {}
     chosen = {}
     for name, part in CLASSICAL.items():

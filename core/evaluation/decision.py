@@ -151,8 +151,8 @@ def decide(settings: DecideSettings, io: StageIO) -> dict[str, Any]:
 
     Rows that a server failed on are left out. Raises StageError if a scored row is not in val.
     """
-    scored = Predictions.read(io.inputs["scored"] / settings.scores).without_failed()
-    group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
+    scored = Predictions.read(io.input("scored") / settings.scores).without_failed()
+    group_of = {e.id: e.group for e in read_examples(io.input("split") / "val.csv")}
     if strange := [name for name in scored.ids if name not in group_of]:
         raise StageError(
             f"{settings.scores} contains {len(strange)} rows that are not of val, {strange[0]} for one: "

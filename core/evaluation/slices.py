@@ -270,12 +270,12 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
     Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's otherwise; and, if
     the split was scored, `scored` and `decision`.
     """
-    path, tagged = io.inputs["split"] / f"{settings.split}.csv", io.out
+    path, tagged = io.input("split") / f"{settings.split}.csv", io.out
     if settings.judging is None:
-        tagged = io.inputs["answers"]
+        tagged = io.input("answers")
         counted = _Counted.read(tagged / SUMMARY_FILE).hard
     else:
-        by, samples = settings.judging, io.inputs["answers"] / "teacher_samples.jsonl"
+        by, samples = settings.judging, io.input("answers") / "teacher_samples.jsonl"
         context = RuleContext(load_rulebook(by.rules).ids, by.labels)
         with HardWriter(io.out, settings.split, by.labels) as hard:
             for line, answered in matched(iter_placed(path), samples, settings.split):
@@ -285,8 +285,8 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
         counted = hard.hardness()
     found: list[Slice] = []
     if "scored" in io.inputs:
-        frozen = Decision.read(io.inputs["decision"] / DECISION)
-        scored = Predictions.read(io.inputs["scored"] / SCORES).without_failed()
+        frozen = Decision.read(io.input("decision") / DECISION)
+        scored = Predictions.read(io.input("scored") / SCORES).without_failed()
         at, tags = scored.indices(), dict(read_tags(tagged / tagged_file(settings.split)))
         kept = [e for e in read_examples(path) if e.id in at]
         rows = frozen.calibrated(scored.take([at[e.id] for e in kept]))

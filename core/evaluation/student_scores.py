@@ -132,12 +132,12 @@ def score_split(settings: MeasureSettings, io: StageIO) -> dict[str, Any]:
     rows scored before, so that only reasoning is left to generate. Raises StageError if a server failed on
     more than MOST_FAILED of the rows.
     """
-    examples = read_examples(io.inputs["split"] / f"{settings.split}.csv")
+    examples = read_examples(io.input("split") / f"{settings.split}.csv")
     examples = [examples[i] for i in subset(examples, settings.max_examples, settings.seed)]
     ids, texts = [e.id for e in examples], [e.text for e in examples]
     encoder = io.context.encoder_of(settings.prompt, settings.label_only)
     how, usage = ScoreSettings(settings.max_new_tokens, settings.reasoning_rows), {}
-    rows = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
+    rows = Predictions.read(io.input("scored") / SCORES) if "scored" in io.inputs else None
     if rows is None or (encoder.target == "label_first" and how.reasoning_rows > 0):
         with sampling(io, len(texts)) as (sampler, progress):
             if rows is not None:
@@ -200,7 +200,7 @@ def read_metrics(path: Path) -> Metrics:
 def sampling(io: StageIO, rows: int) -> Iterator[tuple[Sampler, NotedProgress]]:
     """Open a sampler of the input `checkpoint`, or of the untrained model, with progress over `rows`."""
     engine, progress = io.context.engine, NotedProgress(io.progress, 0, rows)
-    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
+    ref = checkpoint(engine, io.input("checkpoint")).sampler if "checkpoint" in io.inputs else None
     with engine.report_waits(progress.note), closing(engine.sampler(ref)) as sampler:
         yield sampler, progress
 
@@ -242,9 +242,9 @@ class ExplainSettings(ConfigSection):
 )
 def explain(settings: ExplainSettings, io: StageIO) -> dict[str, Any]:
     """Write explained.jsonl, the worst errors with their reasoning, the most confident first."""
-    examples = read_examples(io.inputs["split"] / f"{settings.split}.csv")
-    scored = Predictions.read(io.inputs["scored"] / SCORES)
-    wrong = worst_errors(scored, Decision.read(io.inputs["decision"] / DECISION), settings.rows)
+    examples = read_examples(io.input("split") / f"{settings.split}.csv")
+    scored = Predictions.read(io.input("scored") / SCORES)
+    wrong = worst_errors(scored, Decision.read(io.input("decision") / DECISION), settings.rows)
     silent = [i for i in wrong if scored.generated[i].text is None]
     explained, usage = scored.take(silent), {}
     if silent:

@@ -186,51 +186,6 @@ def read_start(store: Store, name: str) -> PointerStart | None:
     return None if found is None else PointerStart.from_json(found, store.where(f"model/{name}.json"))
 
 
-class EstimatedPart(Record):
-    """Tokens of the calls of one kind, such as all evaluations."""
-
-    name: str
-    calls: int = 1
-    trained_tokens: int = 0
-    prefilled_tokens: int = 0
-    sampled_tokens: int = 0
-
-
-class CostEstimate(Record):
-    """cost_estimate.json: the estimated cost of a student on a training server."""
-
-    model: str = ""
-    steps: int = 0
-    trained_tokens: int
-    prefilled_tokens: int
-    sampled_tokens: int
-    usd: float | None
-    """None without a price."""
-    prices_usd_per_million: TrainingPrice | None = None
-    parts: tuple[EstimatedPart, ...] = ()
-    notes: tuple[str, ...]
-    """What the estimate assumes."""
-
-    @property
-    def sentence(self) -> str:
-        """The whole estimate in one sentence."""
-        money = "an unknown sum" if self.usd is None else f"about US$ {self.usd:.4f}"
-        return (
-            f"the student ({self.model}) will take {money}: {self.trained_tokens:,} tokens trained "
-            f"in {self.steps:,} steps, {self.prefilled_tokens:,} prefilled, {self.sampled_tokens:,} sampled"
-        )
-
-    def lines(self) -> Iterator[str]:
-        """The estimate and its parts, as text."""
-        yield self.sentence
-        for part in self.parts:
-            counts = (part.trained_tokens, part.prefilled_tokens, part.sampled_tokens)
-            named = zip(counts, ("trained", "prefilled", "sampled"), strict=True)
-            listed = ", ".join(f"{n:,} {what}" for n, what in named if n)
-            yield f"  {part.name}{f' ({part.calls} times)' if part.calls > 1 else ''}: {listed}"
-        yield from (f"  {note}" for note in self.notes)
-
-
 class _Usage(Record):
     """Tokens that a server bills, in a stage's summary."""
 

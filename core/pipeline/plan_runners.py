@@ -30,11 +30,11 @@ from core.evaluation.student_scores import (
     explain,
     export,
 )
-from core.export.run_files import CostEstimate, EstimatedPart
 from core.pipeline.exporting import BASELINES
 from core.pipeline.runners import SWITCHES, PendingStage, Runner, Switches
 from core.records import SplitName, read_examples
 from core.rejection.stage import reject
+from core.results import CostEstimate, EstimatedPart
 from core.stage import StageCall
 from core.store import Manifest, ReadOnlyRun, RunView, Store
 from core.student.encode_stage import DATA_FILE, EncodedSet, encode

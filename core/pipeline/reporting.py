@@ -16,7 +16,6 @@ from core.evaluation.slices import HARDNESS, HardTexts
 from core.evaluation.student_scores import EXPLAINED, ScoringSummary
 from core.evaluation.threshold import rule
 from core.export.run_files import (
-    CostEstimate,
     Pointer,
     ReinforcedPointer,
     SplitMetrics,
@@ -46,7 +45,7 @@ from core.report import (
 )
 from core.report.plots import save_learning_curve
 from core.report.scorer_sections import worst
-from core.results import Ledger
+from core.results import CostEstimate, Ledger
 from core.rl.rewards import RLStep
 from core.rl.stages import STEPS
 from core.stage import action

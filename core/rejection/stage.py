@@ -133,7 +133,7 @@ def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
     """
     labels, rule_ids = settings.labels, _rulebook(settings).ids
     counter, learned = FunnelCounter(labels), Counter[int]()
-    sample = io.inputs["sample"]
+    sample = io.input("sample")
     sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
     with (
         closing(AcceptedReasonings()) as reasonings,
@@ -142,7 +142,7 @@ def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
         HardWriter(io.out, "train", labels) as hard,
     ):
         context = RuleContext(rule_ids, labels, reasonings.times)
-        examples = iter_placed(io.inputs["split"] / "train.csv")
+        examples = iter_placed(io.input("split") / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
             judged = _judged(settings, answered, context, reasonings)
             for each in judged:

@@ -21,11 +21,10 @@ from core.evaluation.comparison import MetricDifference
 from core.evaluation.decision import Decided, Selection
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.slices import HardTexts
-from core.export.run_files import CostEstimate
 from core.records import BINARY, SplitName
 from core.registry import Registry
 from core.rejection.funnel import TeacherSummary
-from core.results import Ledger, SplitSize
+from core.results import CostEstimate, Ledger, SplitSize
 from core.rl.rewards import RLStep, ValRewards
 from core.store.run_view import Read
 from core.teacher.samples import FirstAnswers

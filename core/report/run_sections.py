@@ -7,7 +7,6 @@ from statistics import fmean, mean, stdev
 
 from core.evaluation.metrics import Counts, macro_f1
 from core.evaluation.threshold import describe
-from core.export.run_files import CostEstimate
 from core.intervals import proportion
 from core.rejection.funnel import TeacherSummary
 from core.report import plots
@@ -38,7 +37,7 @@ from core.report.render import (
     span,
     with_interval,
 )
-from core.results import Ledger
+from core.results import CostEstimate, Ledger
 from core.rl.rewards import RLStep
 from core.student.encode_stage import EncodeSummary
 from core.teacher.samples import FirstAnswers

@@ -200,7 +200,7 @@ class Trainer:
         """Return the rows of all steps and of the answers that are kept; `ref` has the first weights."""
         config, encoder, rule_ids = self.config, self.io.context.encoder(), self.io.context.rulebook.ids
         rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
-        examples = read_examples(self.io.inputs["split"] / "train.csv")
+        examples = read_examples(self.io.input("split") / "train.csv")
         rows, kept = [], []
         for step in steps:
             began = time.monotonic()
@@ -322,7 +322,7 @@ class RewardSettings(ConfigSection):
 )
 def reward(settings: RewardSettings, io: StageIO) -> dict[str, Any]:
     """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and their rewards."""
-    every = read_examples(io.inputs["split"] / "val.csv")
+    every = read_examples(io.input("split") / "val.csv")
     examples = [every[i] for i in subset(every, settings.rows, settings.seed)]
     encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
     prompts = encoder.prompts([e.text for e in examples], settings.max_new_tokens)

@@ -92,7 +92,7 @@ def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
     Raises DataError if no accepted sample can be trained on.
     """
     encoder = io.context.encoder()
-    accepted = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
+    accepted = list(read_accepted(io.input("reject") / "accepted_samples.jsonl"))
     donors = accepted if config.seed is None else shuffled(accepted, config.seed)
     pairs = list(zip(accepted, donors, strict=True))
     samples = [replace(sample, reasoning=donor.reasoning) for sample, donor in pairs]

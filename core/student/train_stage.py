@@ -249,7 +249,7 @@ def train(
 ) -> dict[str, Any]:
     """Take `steps` of `total` from the parent's state, or from a new adapter, and save the state."""
     engine, lora = io.context.engine, lora_spec(config.lora, config.seed)
-    parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
+    parent = checkpoint(engine, io.input("parent")) if "parent" in io.inputs else None
     with training(io, steps, total, lambda: io.context.live.take(engine, lora, parent)) as (session, io):
         examples, rows = data(), list[dict[str, Any]]()
         in_flight: deque[tuple[PlannedStep, PendingResult]] = deque()

@@ -190,7 +190,7 @@ def sample(settings: SampleSettings, io: StageIO) -> dict[str, Any]:
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
     journal = None if io.run is None else io.run.journal
     teacher, tally = open_teacher(settings, journal), Tally(settings.labels)
-    examples = scan_examples(io.inputs["split"] / f"{settings.split}.csv")
+    examples = scan_examples(io.input("split") / f"{settings.split}.csv")
 
     def rows() -> Iterator[dict[str, Any]]:
         for answered in teacher.answers(examples, len(examples), io.progress):

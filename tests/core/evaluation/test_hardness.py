@@ -98,7 +98,7 @@ def sliced(found: dict[str, Any]) -> dict[str, tuple[int, float]]:
 
 
 def test_on_train_the_student_is_measured_on_hard_texts_and_on_the_others(io: StageIO) -> None:
-    write_rejected(io.inputs["answers"])
+    write_rejected(io.input("answers"))
     found = look(io)
     assert sliced(found) == {"hard": (24, 0.5), "not hard": (36, 1.0)}
     assert (found["split"], found["texts"], found["by_label"]["1"]["count"]) == ("train", 24, 12)
@@ -106,13 +106,13 @@ def test_on_train_the_student_is_measured_on_hard_texts_and_on_the_others(io: St
 
 
 def test_a_text_without_an_answer_is_in_neither_part_nor_one_that_a_server_failed_on(io: StageIO) -> None:
-    write_rejected(io.inputs["answers"], unanswered=["t0", "t59"])
-    scored(failed=["t1", "t2"]).write(io.inputs["scored"] / "scores.jsonl")
+    write_rejected(io.input("answers"), unanswered=["t0", "t59"])
+    scored(failed=["t1", "t2"]).write(io.input("scored") / "scores.jsonl")
     assert {name: rows for name, (rows, _) in sliced(look(io)).items()} == {"hard": 21, "not hard": 35}
 
 
 def test_on_test_answers_are_judged_by_the_rules_but_for_repeats(io: StageIO) -> None:
-    write_answers(io.inputs["answers"])
+    write_answers(io.input("answers"))
     found = look(io, "test")
     assert sliced(found) == {"hard": (24, 0.5), "not hard": (36, 1.0)}
     assert found["by_label"]["0"] == {**found["by_label"]["0"], "count": 12, "total": 30}
@@ -125,14 +125,14 @@ def test_on_test_answers_are_judged_by_the_rules_but_for_repeats(io: StageIO) ->
 
 
 def test_a_split_that_was_not_scored_is_marked_and_counted_alone(io: StageIO) -> None:
-    write_answers(io.inputs["answers"])
+    write_answers(io.input("answers"))
     bare = dataclasses.replace(io, inputs={n: io.inputs[n] for n in ("split", "answers")})
     found = look(bare, "test")
     assert (found["texts"], found["slices"]) == (24, [])
 
 
 def test_answers_to_other_texts_are_refused(io: StageIO) -> None:
-    write_answers(io.inputs["answers"])
-    write_examples(io.inputs["split"] / "test.csv", EXAMPLES[1:])
+    write_answers(io.input("answers"))
+    write_examples(io.input("split") / "test.csv", EXAMPLES[1:])
     with pytest.raises(StageError, match="answers id 't0', which test does not hold in this place"):
         look(io, "test")

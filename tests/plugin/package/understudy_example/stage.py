@@ -26,7 +26,7 @@ class LengthSettings(ConfigSection):
 )
 def lengths(settings: LengthSettings, io: StageIO) -> dict[str, Any]:
     """Write how long the training texts are."""
-    texts = [example.text for example in read_examples(io.inputs["split"] / "train.csv")]
+    texts = [example.text for example in read_examples(io.input("split") / "train.csv")]
     counted = [len(text.split()) if settings.unit == "words" else len(text) for text in texts]
     jsonio.write_json(io.out / "lengths.json", {"longest": max(counted)})
     return {"texts": len(texts)}
