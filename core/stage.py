@@ -295,16 +295,19 @@ def build(store: Store, call: StageCall, progress: Progress, *, refresh: bool = 
 def _built(store: Store, call: StageCall, progress: Progress, *, refresh: bool) -> Manifest:
     inputs = {name: store.folder(m) for name, m in call.inputs.items()}
     folder = store.begin(call.name, call.key)
-    started = time.monotonic()
+    started, committing = time.monotonic(), False
     try:
         if call.stage.before is not None and call.context is not None:
             call.stage.before(call.context)
         io = StageIO(inputs, folder, progress, call.key, call.context)
         summary = call.stage(call.settings, io, **call.given)
         summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
+        committing = True
         return store.commit(call.name, call.key, folder, call.ingredients, summary, replace=refresh)
     except BaseException as e:
-        store.abandon(folder)
+        # A signal may come after the manifest was written; if it came before, `understudy gc` removes this.
+        if not committing or isinstance(e, Exception):
+            store.abandon(folder)
         if isinstance(e, UnderstudyError) or not isinstance(e, OSError):
             raise
         if isinstance(e, ConnectionError | TimeoutError):

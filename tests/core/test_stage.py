@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from core import durable
 from core.config import ConfigSection, NotInKey
 from core.errors import StageError, StoreError
 from core.progress import Silent
@@ -99,6 +100,20 @@ def test_a_stage_that_fails_leaves_nothing_half_made(store: Store, error: Except
     with pytest.raises(StoreError if isinstance(error, OSError) else type(error)):
         build(store, Stage("split", 1, fail, Settings).call(Settings()), Silent())
     assert store.backend.list("objects") == []
+
+
+def test_a_signal_after_the_manifest_was_written_keeps_the_object(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(name: str, about: str) -> None:
+        if name == durable.MANIFEST_WRITTEN:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "on_failpoint", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(store, stage(), Silent())
+    monkeypatch.undo()
+    assert build(store, stage(), Silent()).reused
 
 
 def test_a_notebook_cell_that_is_run_twice_replaces_its_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
