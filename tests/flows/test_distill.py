@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -21,7 +24,7 @@ from flows import runtime
 from tests.flows.running import distill
 from tests.pipeline.running import LABELS_ONLY, copied, folder_of, objects
 from tests.pipeline.running import run as run_inline
-from tests.small_project import write_project
+from tests.small_project import REPO, write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -175,3 +178,30 @@ def test_on_s3_prefects_records_and_the_log_are_under_the_root(project: Path, ro
     assert report == store.where("runs/small/report.html")
     assert {f.path.split("/")[1] for f in store.backend.list("cache")} >= {"split", "train", "export"}
     assert "evaluate step 2" in (RunView(store, "small").read("train.log") or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_another_machine_with_an_empty_prefect_database_reuses_everything(
+    project: Path, root: str, tmp_path: Path
+) -> None:
+    distill(project, *LABELS_ONLY, f"run.root={root}")
+    store = Store.at(root)
+    before = {f.path: f.modified for f in store.backend.list("objects")}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("texts.csv", "answers.jsonl", "small.yaml"):
+        shutil.copy(project.parent / name, elsewhere / name)
+    shutil.copytree(project.parent / "rules", elsewhere / "rules")
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+        "PREFECT_HOME": str(tmp_path / "another-prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "UNDERSTUDY_CACHE": str(tmp_path / "another-cache"),
+        "PYTHONPATH": str(REPO),
+    }
+    changes = [part for change in (*LABELS_ONLY, f"run.root={root}") for part in ("--set", change)]
+    command = [sys.executable, "-m", "flows.cli", "run", "small.yaml", *changes]
+    subprocess.run(command, cwd=elsewhere, env=env, check=True)
+    assert all(entry.reused for entry in RunView(store, "small").stages().values())
+    assert {f.path: f.modified for f in store.backend.list("objects")} == before
