@@ -20,7 +20,6 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "core/report",
-    "core/bundle",
     "core/summary",
     "core/sweep",
     "core/tracking",
