@@ -144,7 +144,7 @@ def _tell(
     found = findings(root / "runs" / RESUMED_RUN, running, steps)
     server, client = pythons
     print("\nserver: " + _versions(server, "skyrl", "jax", "flax", "torch", "transformers"))
-    print("client: " + _versions(client, "understudy", "tinker", "prefect", "torch", "transformers"))
+    print("client: " + _versions(client, "understudy-distill", "tinker", "prefect", "torch", "transformers"))
     print("seconds: " + ", ".join(f"run {name} {took:.0f}" for name, took in seconds.items()) + "\n")
     for each in found:
         print(f"{'ok  ' if each.good else 'FAIL'} {each.what}: {each.found}")
