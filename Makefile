@@ -47,11 +47,11 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 	@echo "  artifacts/runs/quickstart/student_phase/test.json            what the student says of each text"
 	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
 
-check: setup  ## format, lint, types and the tests without servers, flows and real models: five minutes
+check: setup  ## format, lint, types and the tests without servers, flows and real models: minutes
 	@$(MAKE) --no-print-directory --jobs 2 lint types
 	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(or $(ONLY),$(UNIT))
 
-test: setup static pytest  ## all checks: a quarter of an hour
+test: setup static pytest  ## all checks
 
 static: setup
 	@$(MAKE) --no-print-directory --jobs 2 types lint secure
