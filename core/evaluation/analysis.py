@@ -271,7 +271,7 @@ class ScorerSettings(ConfigSection):
 
     def read(self, io: StageIO) -> Scored:
         """Return its rows and its decision. Raises StageError if two rows have the same id."""
-        path = io.inputs[self.scored] / self.file
+        path = io.input(self.scored) / self.file
         if self.labels_only:
             # The first answer without a hint: what asking once gives.
             labels = {
@@ -285,7 +285,7 @@ class ScorerSettings(ConfigSection):
         if self.threshold is not None:
             frozen = Decision.by_definition(self.threshold)
         else:
-            frozen = Decision.read(io.inputs[self.decision or ""] / DECISION)
+            frozen = Decision.read(io.input(self.decision or "") / DECISION)
         return Scored(self.name, self.title, predictions, frozen, kind=self.kind)
 
 

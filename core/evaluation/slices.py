@@ -284,9 +284,9 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
                 hard.add(line, e, judged)
         counted = hard.hardness()
     found: list[Slice] = []
-    if "scored" in io.inputs:
+    if (folder := io.optional("scored")) is not None:
         frozen = Decision.read(io.input("decision") / DECISION)
-        scored = Predictions.read(io.input("scored") / SCORES).without_failed()
+        scored = Predictions.read(folder / SCORES).without_failed()
         at, tags = scored.indices(), dict(read_tags(tagged / tagged_file(settings.split)))
         kept = [e for e in read_examples(path) if e.id in at]
         rows = frozen.calibrated(scored.take([at[e.id] for e in kept]))

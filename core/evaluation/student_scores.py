@@ -137,7 +137,8 @@ def score_split(settings: MeasureSettings, io: StageIO) -> dict[str, Any]:
     ids, texts = [e.id for e in examples], [e.text for e in examples]
     encoder = io.context.encoder_of(settings.prompt, settings.label_only)
     how, usage = ScoreSettings(settings.max_new_tokens, settings.reasoning_rows), {}
-    rows = Predictions.read(io.input("scored") / SCORES) if "scored" in io.inputs else None
+    earlier = io.optional("scored")
+    rows = None if earlier is None else Predictions.read(earlier / SCORES)
     if rows is None or (encoder.target == "label_first" and how.reasoning_rows > 0):
         with sampling(io, len(texts)) as (sampler, progress):
             if rows is not None:
@@ -200,7 +201,8 @@ def read_metrics(path: Path) -> Metrics:
 def sampling(io: StageIO, rows: int) -> Iterator[tuple[Sampler, NotedProgress]]:
     """Open a sampler of the input `checkpoint`, or of the untrained model, with progress over `rows`."""
     engine, progress = io.context.engine, NotedProgress(io.progress, 0, rows)
-    ref = checkpoint(engine, io.input("checkpoint")).sampler if "checkpoint" in io.inputs else None
+    folder = io.optional("checkpoint")
+    ref = None if folder is None else checkpoint(engine, folder).sampler
     with engine.report_waits(progress.note), closing(engine.sampler(ref)) as sampler:
         yield sampler, progress
 
