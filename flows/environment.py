@@ -29,6 +29,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     # Our own lines appear in Prefect's pages too.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "core,tasks,flows",
+    # Outside a flow run they have no page to appear on.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
 }
 _QUIET = {

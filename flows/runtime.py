@@ -105,9 +105,10 @@ class PrefectRunner(Runner):
         """Call the stage's task. Unless `cached`, Prefect's record is not asked: it may name an object that
         is gone."""
         work = StageWork(self.store, call, self.progress, refresh=refresh)
-        state: State[Any] = self._task(call, cached=cached)(
-            work, wait_for=self._inputs(call), return_state=True
-        )
+        with signals_raised():
+            state: State[Any] = self._task(call, cached=cached)(
+                work, wait_for=self._inputs(call), return_state=True
+            )
         if not state.is_completed():
             # Without an error of the stage, the task run ended before its function began.
             ended = work.error or state.result(raise_on_failure=False)
@@ -138,7 +139,8 @@ class PrefectRunner(Runner):
     def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
         """Call the action's task, after all that no other task depends on."""
         task, before = ACTION_TASKS[action], _states(self._unread.values())
-        state: State[Any] = task(*arguments, wait_for=before, return_state=True)
+        with signals_raised():
+            state: State[Any] = task(*arguments, wait_for=before, return_state=True)
         result = state.result()
         self._unread = {task.name: state.state_details.task_run_id}
         return result
@@ -167,6 +169,24 @@ class PrefectRunner(Runner):
         """The task runs of this run that built the inputs; earlier runs' objects have none."""
         paths = [manifest.path for manifest in call.inputs.values()]
         return _states(self._task_runs[path] for path in paths if path in self._task_runs)
+
+
+@contextlib.contextmanager
+def signals_raised() -> Iterator[None]:
+    """Raise Ctrl-C or SIGTERM instead of an error that Prefect raises while it handles the signal.
+
+    A signal that arrives while Prefect creates a task run would otherwise look like a bug: Prefect fails to
+    record a crash of a task run that does not exist yet.
+    """
+    try:
+        yield
+    except Exception as e:
+        cause = e.__context__
+        while isinstance(cause, Exception):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def _states(task_runs: Iterable[Any]) -> list[State[Any]]:

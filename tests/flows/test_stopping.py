@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import task, task_engine
 from prefect.artifacts import Artifact
 
 from core import durable
 from core.completions.journal import Journal
 from core.store import Store
+from flows.runtime import signals_raised
 from tests.flows.running import distill, environment, started
 from tests.pipeline.running import ONE_PROMPT, folder_of
 from tests.pipeline.running import run as run_inline
@@ -75,6 +77,27 @@ def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) 
     folder = run_inline(project, *ONE_PROMPT)
     assert state(root) == "finished"
     assert json.loads((folder / "stages.json").read_text())["train/2"]["reused"]
+
+
+def test_a_signal_while_prefect_creates_a_task_run_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a task run, Prefect raises ValueError where it would record that it crashed."""
+
+    def interrupted(**arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(task_engine, "_create_task_run_locally", interrupted)
+    with pytest.raises(ValueError, match="Task run is not set"):
+        task(lambda: None)()
+    with pytest.raises(KeyboardInterrupt), signals_raised():
+        task(lambda: None)()
+
+
+def test_other_errors_of_a_task_are_raised_as_they_are() -> None:
+    error = ValueError("mine")
+    error.__context__ = KeyError("first")
+    with pytest.raises(ValueError, match="mine") as e, signals_raised():
+        raise error
+    assert isinstance(e.value.__context__, KeyError)
 
 
 def test_a_run_stopped_while_it_asks_a_teacher_keeps_every_answer(project: Path) -> None:
