@@ -182,28 +182,24 @@ def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Resampling
 
 def weights(units: ResamplingUnits, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
     """Yield blocks of resamples: the first one's number, and the weights of positive and negative rows."""
+    from scipy.sparse import csr_array
+
     rng = np.random.Generator(np.random.SFC64(seed))
     block = max(1, _CELLS // max(1, units.count))
     for start in range(0, resamples, block):
-        parts = [_drawn(rng, min(block, resamples - start), size) for size in units.sizes]
+        many, parts = min(block, resamples - start), list[Weights]()
+        for (
+            size
+        ) in units.sizes:  # how often each unit of a stratum was drawn, in as many draws as it has units
+            drawn = rng.integers(0, max(1, size), size=many * size, dtype=np.int32)
+            rows, ones = np.arange(many + 1, dtype=np.int32) * size, np.ones(many * size, np.int32)
+            # Densifying a sparse array of ones adds those of one place: a bincount without its wide integers.
+            parts.append(csr_array((ones, drawn, rows), shape=(many, size)).toarray())
         if not units.clustered:
             yield start, parts[0], parts[1]
         else:
             counts = np.concatenate(parts, axis=1)
             yield start, counts.take(units.of_positive, axis=1), counts.take(units.of_negative, axis=1)
-
-
-def _drawn(rng: np.random.Generator, many: int, size: int) -> Weights:
-    """Return how often each of `size` units was drawn in `size` draws, `many` times."""
-    if size == 0:
-        return np.zeros((many, 0), dtype=np.int32)
-    from scipy.sparse import csr_array
-
-    drawn = rng.integers(0, size, size=many * size, dtype=np.int32)
-    rows = np.arange(many + 1, dtype=np.int32) * size
-    # Densifying a sparse array of ones adds those of one place: a bincount without its wide integers.
-    counts: Weights = csr_array((np.ones(len(drawn), np.int32), drawn, rows), shape=(many, size)).toarray()
-    return counts
 
 
 class _Scorer:

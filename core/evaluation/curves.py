@@ -51,6 +51,25 @@ class ByCoverage:
     accuracy: list[float]
     distance: Values
 
+    @staticmethod
+    def of(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:
+        """Return the curve; rows with equal confidence are covered together.
+
+        The other rows would be passed to a person (the risk-coverage curve: El-Yaniv & Wiener 2010, JMLR 11,
+        1605-1641).
+        """
+        n = len(positive)
+        away = confidence(probability, threshold)
+        order = np.argsort(-away, kind="stable")
+        right = np.cumsum((at_or_above(probability, threshold) == positive)[order])
+        ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, n > 0))
+        ends = ends[_thinned((ends + 1) / max(n, 1))]
+        return ByCoverage(
+            coverage=((ends + 1) / max(n, 1)).tolist(),
+            accuracy=(right[ends] / (ends + 1)).tolist(),
+            distance=[None if d < 0 else float(d) for d in away[order][ends]],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Curves:
@@ -83,27 +102,8 @@ def draw_curves(positive: Bools, probability: Floats, threshold: float | None) -
         macro_f1=_listed(macro_f1(k)),
         share_flagged=_listed((k.tp + k.fp) / np.maximum(k.tp + k.fp + k.fn + k.tn, 1)),
     )
-    covered = None if threshold is None else _by_coverage(positive, probability, threshold)
+    covered = None if threshold is None else ByCoverage.of(positive, probability, threshold)
     return Curves(ranked, by_threshold, covered)
-
-
-def _by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:
-    """Return the accuracy of the most confident rows by their share of all rows; ties are covered together.
-
-    The other rows would be passed to a person (the risk-coverage curve: El-Yaniv & Wiener 2010, JMLR 11,
-    1605-1641).
-    """
-    n = len(positive)
-    away = confidence(probability, threshold)
-    order = np.argsort(-away, kind="stable")
-    right = np.cumsum((at_or_above(probability, threshold) == positive)[order])
-    ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, n > 0))
-    ends = ends[_thinned((ends + 1) / max(n, 1))]
-    return ByCoverage(
-        coverage=((ends + 1) / max(n, 1)).tolist(),
-        accuracy=(right[ends] / (ends + 1)).tolist(),
-        distance=[None if d < 0 else float(d) for d in away[order][ends]],
-    )
 
 
 def _thinned(values: Floats) -> Ints:

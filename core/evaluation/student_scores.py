@@ -21,7 +21,7 @@ import numpy as np
 from core import jsonio
 from core.config import Config, ConfigSection, EngineChoice, metrics_code
 from core.data.splitting import subset
-from core.engines import GenerateParams, Generation, Metered, Sampler
+from core.engines import GenerateParams, Metered, Sampler
 from core.errors import StageError
 from core.evaluation.decision import DECISION, Decision, worst_errors
 from core.evaluation.metrics import Metrics, compute
@@ -277,12 +277,10 @@ def score_texts(
 ) -> Predictions:
     """Score the labels of every text, in order. Gold labels are not needed."""
     prompts = _prompts(encoder, texts, settings)
-    prefixes, generated = dict(enumerate(p.tokens for p in prompts)), None
-    errors: list[str | None] = [None] * len(ids)
+    prefixes = dict(enumerate(p.tokens for p in prompts))
+    generated, errors = [Generated()] * len(ids), list[str | None]([None] * len(ids))
     if encoder.target == "reason_first":
-        generations = _generate(sampler, encoder, prompts, settings, progress)
-        errors = [g.error for g in generations]
-        generated = [_read(encoder, g) for g in generations]
+        generated, errors = _generate(sampler, encoder, prompts, settings, progress)
         prefixes = {  # of the texts whose reasoning ended, so that the label is reached
             i: (*prompts[i].tokens, *encoder.reason_prefix(g.reasoning))
             for i, g in enumerate(generated)
@@ -328,7 +326,7 @@ def add_reasoning(
     if n == 0:
         return predictions
     prompts = _prompts(encoder, texts[:n], settings)
-    first = [_read(encoder, g) for g in _generate(sampler, encoder, prompts, settings, progress)]
+    first, _ = _generate(sampler, encoder, prompts, settings, progress)
     return replace(predictions, generated=(*first, *predictions.generated[n:]))
 
 
@@ -358,15 +356,16 @@ def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) ->
 
 def _generate(
     sampler: Sampler, encoder: Encoder, prompts: Sequence[Prompt], settings: ScoreSettings, progress: Progress
-) -> list[Generation]:
+) -> tuple[list[Generated], list[str | None]]:
+    """Return the parsed completions, and the errors of those that failed, which have no content."""
     longest = settings.max_new_tokens + encoder.label_tokens
     params = GenerateParams(max_tokens=longest, stop_tokens=encoder.stop_tokens)
-    return sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
-
-
-def _read(encoder: Encoder, generation: Generation) -> Generated:
-    """Parse a generation; a failed one has no content."""
-    if generation.error is not None:
-        return Generated(finish=generation.finish)
-    text, parsed = encoder.read(generation.tokens)
-    return Generated(text, parsed.reasoning, parsed.label, generation.finish)
+    found, errors = list[Generated](), list[str | None]()
+    for generation in sampler.generate([p.tokens for p in prompts], params, progress=progress.update):
+        text, reasoning, label = None, None, None
+        if generation.error is None:
+            text, parsed = encoder.read(generation.tokens)
+            reasoning, label = parsed.reasoning, parsed.label
+        found.append(Generated(text, reasoning, label, generation.finish))
+        errors.append(generation.error)
+    return found, errors

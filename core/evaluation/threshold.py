@@ -165,7 +165,13 @@ class ResampledRows:
         Weights are (resamples, rows), in the order of rows. A row of weight 0 is not in the resample: no
         candidate is next to it.
         """
-        tp, fp = (_weight_from(of, *by) for of, by in zip((up, down), self._sorted, strict=True))
+        # For each distinct value the weight of rows with it or a larger one, and 0 beyond the last.
+        from_value = []
+        for of, (order, first) in zip((up, down), self._sorted, strict=True):
+            tails = np.zeros((len(of), len(order) + 1), dtype=np.int64)
+            np.cumsum(of.take(order, axis=1)[:, ::-1], axis=1, out=tails[:, -2::-1])
+            from_value.append(tails.take(first, axis=1))
+        tp, fp = from_value
         d, many = self._distinct, len(up)
         here = (tp[:, :-1] > tp[:, 1:]) | (fp[:, :-1] > fp[:, 1:])
         # For each value the next smaller one in the resample; -1 where there is none.
@@ -185,17 +191,28 @@ class ResampledRows:
         return Candidates(at, Counts.of(tp, fp, ups, downs), real)
 
 
-def _weight_from(weights: Weights, order: Ints, first: Ints) -> Ints:
-    """Return for each distinct value the weight of rows with it or a larger one, and 0 beyond the last."""
-    ordered = weights.take(order, axis=1)
-    tails = np.zeros((len(ordered), ordered.shape[1] + 1), dtype=np.int64)
-    np.cumsum(ordered[:, ::-1], axis=1, out=tails[:, -2::-1])
-    return tails.take(first, axis=1)
-
-
 def pick(found: Candidates, config: ThresholdConfig) -> Ints:
     """Return the index of each resample's best candidate; -1 where none is allowed."""
-    keys, allowed = _ranking(found, config)
+    k, allowed = found.counts, found.real
+    right = k.tp - k.fp
+    keys: tuple[Any, ...]  # what is maximized, the most important first
+    match config.objective:
+        case "macro_f1":
+            keys, allowed = (right,), _of_largest_macro_f1(found)
+        case "f1":
+            keys = f1(k), right
+        case "cost":
+            price = Fraction(str(config.cost_ratio)).limit_denominator(1_000_000)
+            missed, alarms = k.fn.astype(np.int64), k.fp.astype(np.int64)
+            keys = -(price.numerator * missed + price.denominator * alarms), right
+        case "recall_at_precision":
+            precise = precision(k)
+            keys, allowed = (k.tp, precise), precise >= config.number
+        case "precision_at_recall":
+            keys, allowed = (precision(k), k.tp), (recall(k) >= config.number) & (k.tp + k.fp > 0)
+        case "share_flagged":
+            flagged = k.tp + k.fp
+            keys, allowed = (flagged,), (flagged > 0) & (achieved(k, config) <= config.number)
     left = found.real & allowed
     for key in (*keys, -np.abs(found.at - DEFAULT)):
         least = -np.inf if key.dtype.kind == "f" else np.iinfo(key.dtype).min
@@ -218,29 +235,6 @@ def achieved(k: Counts, config: ThresholdConfig) -> Floats:
             return recall(k)
         case "precision_at_recall":
             return precision(k)
-
-
-def _ranking(found: Candidates, config: ThresholdConfig) -> tuple[tuple[Any, ...], Bools]:
-    """Return what is maximized, the most important first, and which candidates are allowed."""
-    k, real = found.counts, found.real
-    right = k.tp - k.fp
-    match config.objective:
-        case "macro_f1":
-            return (right,), _of_largest_macro_f1(found)
-        case "f1":
-            return (f1(k), right), real
-        case "cost":
-            price = Fraction(str(config.cost_ratio)).limit_denominator(1_000_000)
-            missed, alarms = k.fn.astype(np.int64), k.fp.astype(np.int64)
-            return (-(price.numerator * missed + price.denominator * alarms), right), real
-        case "recall_at_precision":
-            precise = precision(k)
-            return (k.tp, precise), precise >= config.number
-        case "precision_at_recall":
-            return (precision(k), k.tp), (recall(k) >= config.number) & (k.tp + k.fp > 0)
-        case "share_flagged":
-            flagged = k.tp + k.fp
-            return (flagged,), (flagged > 0) & (achieved(k, config) <= config.number)
 
 
 def _of_largest_macro_f1(found: Candidates) -> Bools:

@@ -111,9 +111,10 @@ class Student:
         )
         with self._one_at_a_time:
             scored = score_texts(self._sampler, encoder, ids, texts, settings, progress or Silent())
-        return self._predictions(scored, reasoning=reasoning)
+        return self.predictions(scored, reasoning=reasoning)
 
-    def _predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
+    def predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
+        """Decide scored texts, with their reasoning if `reasoning` is set."""
         contents, decision = self.bundle.contents, self.bundle.decision
         labels = LabelSet.binary(contents.labels.positive, contents.labels.negative)
         probability, predicted = decision.calibrated(scored).probability, decision.predicted(scored)

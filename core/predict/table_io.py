@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,12 +75,24 @@ class TextSource:
 
     def rows(self) -> Iterator[InputRow]:
         """Yield every row, in order, with one block of the input in memory. Raises DataError."""
+        how = TextFormat(self.encoding, self.separator, self.quotes, settings="--")
         with self._opened() as file:
-            if self._kind() == "lines":
-                yield from self._lines(file)
+            if (kind := self._kind()) == "lines":
+                lines = TextLines(file, self.place, how)
+                how = replace(how, likely=lines.likely)
+                for number, text in enumerate(lines.stripped(), start=1):
+                    raw = RawRow(number, (text, None), problem=garbled("the text", text, how))
+                    yield self._row(raw, named=False)
                 return
-            table = self._table(file)
-            column = self._text_column(table.columns)
+            table = tables.open_table(file, self.place, kind, how)
+            column, second = self.text_column, self.second_choice
+            if column not in table.columns and second is not None and second in table.columns:
+                log.warning(
+                    "%s has no column %r, where the training data has its texts; the texts are taken from "
+                    "column %r (--text-column names another)",
+                    *(self.place, column, second),
+                )
+                column = second
             try:
                 for raw in table.rows((column, self.id_column or column)):
                     yield self._row(raw, named=self.id_column is not None)
@@ -92,33 +104,6 @@ class TextSource:
         """sha256 of the (decompressed) bytes, in hex."""
         with self._opened() as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-    def _lines(self, file: BinaryIO) -> Iterator[InputRow]:
-        lines = TextLines(file, self.place, self._how)
-        how = replace(self._how, likely=lines.likely)
-        for number, text in enumerate(lines.stripped(), start=1):
-            raw = RawRow(number, (text, None), problem=garbled("the text", text, how))
-            yield self._row(raw, named=False)
-
-    @property
-    def _how(self) -> TextFormat:
-        return TextFormat(self.encoding, self.separator, self.quotes, settings="--")
-
-    def _table(self, file: BinaryIO) -> tables.OpenTable:
-        kind = self._kind()
-        assert kind != "lines", "lines have no columns"
-        return tables.open_table(file, self.place, kind, self._how)
-
-    def _text_column(self, found: Sequence[str]) -> str:
-        second = self.second_choice
-        if self.text_column in found or second not in found or second is None:
-            return self.text_column
-        log.warning(
-            "%s has no column %r, where the training data has its texts; the texts are taken from column %r "
-            "(--text-column names another)",
-            *(self.place, self.text_column, second),
-        )
-        return second
 
     def _kind(self) -> Format | Literal["lines"]:
         if self.format != "auto":
@@ -154,9 +139,9 @@ class TextSource:
         return InputRow(given, text, overflow=raw.overflow)
 
 
-def text_columns(asked: str | None, trained: str | None) -> tuple[str, str | None]:
-    """The column of the texts, and the second choice: where none is asked for, "text"."""
-    return (asked, None) if asked is not None else (trained or "text", "text")
+def text_columns(asked: str | None, trained: str) -> tuple[str, str | None]:
+    """Return the column of the texts, and the second choice: "text", unless a column is asked for."""
+    return (asked, None) if asked is not None else (trained, "text")
 
 
 def output_format(url: str, asked: OutputFormat | None = None) -> OutputFormat:

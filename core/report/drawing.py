@@ -61,6 +61,7 @@ _LONGEST, _LONGEST_DESCRIPTION = 46, 600
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _UNUSED = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", re.DOTALL)
 _ROOT = re.compile(r'<svg [^>]*(viewBox="[^"]*")[^>]*>')
+_STYLE = re.compile(' style="([^"]*)"')
 _TAG = re.compile(r"<[^>]+>")  # matplotlib escapes both signs in texts and in attributes
 
 
@@ -85,18 +86,18 @@ def draw(picture: Picture) -> str:
 
 
 def _clean(tag: re.Match[str]) -> str:
-    """A tag with attributes in place of its style, and without the ids of groups, to which nothing refers."""
-    text = re.sub('^<g id="[^"]*"', "<g", " ".join(tag[0].split()))
-    return re.sub(' style="([^"]*)"', _attributes, text.replace(" xlink:href=", " href="))
-
-
-def _attributes(style: re.Match[str]) -> str:
-    """A style as SVG attributes, without the font family, which the page chooses."""
+    """Return a tag with attributes in place of its style, and without group ids, to which nothing refers."""
+    text = re.sub('^<g id="[^"]*"', "<g", " ".join(tag[0].split())).replace(" xlink:href=", " href=")
+    style = _STYLE.search(text)
+    if style is None:
+        return text
+    # The page chooses the font family.
     pairs = [pair.split(": ", 1) for pair in style[1].split("; ") if not pair.startswith("font-family:")]
     classes = [f"{key[0]}-{NAMES[c]}" for key, c in pairs if key in ("fill", "stroke") and c in NAMES]
     if classes:
         pairs.append(["class", " ".join(classes)])
-    return "".join(f' {key}="{value}"' for key, value in pairs)
+    attributes = "".join(f' {key}="{value}"' for key, value in pairs)
+    return f"{text[: style.start()]}{attributes}{text[style.end() :]}"
 
 
 def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:

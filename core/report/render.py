@@ -64,7 +64,14 @@ def render_markdown(document: Document, failures: Iterable[Failure] = ()) -> str
 def _block(block: Block) -> str:
     match block:
         case Table():
-            return _table(block)
+            rows = [[_cell(cell) for cell in row] for row in block.rows]
+            for i in block.strong:
+                rows[i][0] = f"**{rows[i][0]}**" if rows[i][0] else ""
+            head = [plain(column) for column in block.columns]
+            rule = ["---" if i < block.left else "---:" for i in range(len(head))]
+            table = "\n".join(f"| {' | '.join(texts)} |" for texts in [head, rule, *rows])
+            title, notes = f"{plain(block.title)}:" if block.title else "", _bullets(block.notes)
+            return "\n\n".join(filter(None, (title, table, notes)))
         case Prose():
             return f"**{plain(block.text)}**" if block.warning else plain(block.text)
         case Bullets():
@@ -80,17 +87,6 @@ def _block(block: Block) -> str:
 
 def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {plain(item)}" for item in items)
-
-
-def _table(table: Table) -> str:
-    rows = [[_cell(cell) for cell in row] for row in table.rows]
-    for i in table.strong:
-        rows[i][0] = f"**{rows[i][0]}**" if rows[i][0] else ""
-    parts = [plain(table.title) + ":"] if table.title else []
-    head = [plain(column) for column in table.columns]
-    rule = ["---" if i < table.left else "---:" for i in range(len(head))]
-    parts.append("\n".join(f"| {' | '.join(texts)} |" for texts in [head, rule, *rows]))
-    return "\n\n".join([*parts, *([_bullets(table.notes)] if table.notes else [])])
 
 
 def _cell(cell: Cell) -> str:

@@ -166,7 +166,8 @@ def seeds(data: ReportData) -> Section | None:
     """Each seed and their spread; None if there is one seed."""
     if not data.seeds:
         return None
-    runs = [own_seed(data), *data.seeds]
+    own = SeedResult(data.run_name, data.config.training_seed, data.student.metrics)
+    runs = [own, *data.seeds]
     intro = (
         f"The student of {len(runs)} seeds on the same rows of {data.split}, each at the threshold that its "
         "own val chose. Intervals elsewhere are about the rows; this spread is about training."
@@ -183,11 +184,6 @@ def seeds(data: ReportData) -> Section | None:
     strong = frozenset({0, len(runs)})
     table = Table(["run", "seed", *map(name_of, MEASURED)], rows, strong=strong)
     return Section("seeds", "Other seeds", [Prose(intro), table])
-
-
-def own_seed(data: ReportData) -> SeedResult:
-    """Return this run among its seeds."""
-    return SeedResult(data.run_name, data.config.training_seed, data.student.metrics)
 
 
 @section("teacher", order=200)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -162,6 +162,30 @@ class _PredecessorConfig(Record):
     teacher_model: str | None = None
 
 
+FACT_FILES = (SUMMARY, CONFIG, MADE_BY, PREDECESSOR_CONFIG)
+"""The files of a run that describe it, in the order in which `add_facts` reads them."""
+
+
+def add_facts(facts: RunFacts, path: str, data: bytes) -> RunFacts:
+    """Add the facts in one of FACT_FILES. Raises InvalidFile.
+
+    Results of 0.1 have neither the student's settings nor the code's version, and an unfinished run has no
+    result. The predecessor's config has the base model from before the student's flags, so it is left out.
+    """
+    if path == SUMMARY:
+        return _from_result(facts, data)
+    if path == CONFIG and facts.engine is None:
+        return _from_config(facts, data)
+    if path == MADE_BY and facts.version is None:
+        made_by, _ = parse(MadeBy, data)
+        return replace(facts, version=made_by.version, commit=made_by.commit)
+    if path == PREDECESSOR_CONFIG:
+        found, _ = parse(_PredecessorConfig, data)
+        facts = replace(facts, engine="tinker", target="reason_first", teacher_kind="openai")
+        return replace(facts, teacher_model=found.teacher_model)
+    return facts
+
+
 def _from_result(facts: RunFacts, data: bytes) -> RunFacts:
     result, _ = parse(RunResult, data)
     student, teacher, code = result.student or StudentSetup(), result.teacher_summary, result.made_by
@@ -187,9 +211,6 @@ def _from_result(facts: RunFacts, data: bytes) -> RunFacts:
 
 
 def _from_config(facts: RunFacts, data: bytes) -> RunFacts:
-    """The student's settings of a run of 0.1, whose result does not have them."""
-    if facts.engine is not None:
-        return facts
     section = _STUDENT_SECTION.search(data)
     if section is None:
         raise InvalidFile("the section student is missing")
@@ -202,29 +223,6 @@ def _from_config(facts: RunFacts, data: bytes) -> RunFacts:
         raise InvalidFile(f"not YAML ({' '.join(str(e).split())[:120]})") from e
     engine = student.engine.kind if isinstance(student.engine, _Engine) else student.engine
     return replace(facts, engine=engine, base_model=student.model, target=student.target)
-
-
-def _from_made_by(facts: RunFacts, data: bytes) -> RunFacts:
-    """The code of a run of 0.1, or of one whose result is not written yet."""
-    if facts.version is not None:
-        return facts
-    made_by, _ = parse(MadeBy, data)
-    return replace(facts, version=made_by.version, commit=made_by.commit)
-
-
-def _from_predecessor(facts: RunFacts, data: bytes) -> RunFacts:
-    """Leave out the base model: the file has the settings from before the student's flags."""
-    model = parse(_PredecessorConfig, data)[0].teacher_model
-    return replace(facts, engine="tinker", target="reason_first", teacher_kind="openai", teacher_model=model)
-
-
-READERS: Mapping[str, Callable[[RunFacts, bytes], RunFacts]] = {
-    SUMMARY: _from_result,
-    CONFIG: _from_config,
-    MADE_BY: _from_made_by,
-    PREDECESSOR_CONFIG: _from_predecessor,
-}
-"""By path in a run's folder, how facts are added from the file; the order matters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -25,13 +26,14 @@ from core.report import Cell, Document, Prose, Section, Table, number, plural, r
 from core.store import RunState, Store, explained
 from core.store.run_view import FOLDER, STATE
 from core.summary.run_records import (
+    FACT_FILES,
     MODES,
-    READERS,
     MetricsFile,
     MetricValues,
     Mode,
     Modes,
     RunFacts,
+    add_facts,
     bestval_path,
     metrics_path,
     read_metrics,
@@ -121,15 +123,11 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     rows for that reason would look complete.
     """
     runs, skipped = _runs(store)
-
-    def read(run: _Run) -> list[RunRow]:
-        return run.rows(modes, with_facts)
-
     if store.backend.folder is not None:
-        found = list(map(read, runs))
+        found = [run.rows(modes, with_facts) for run in runs]
     else:
         with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
-            found = list(pool.map(read, runs))
+            found = list(pool.map(lambda run: run.rows(modes, with_facts), runs))
     skipped += [each for run in runs for each in run.skipped]
     return Collected([row for rows in found for row in rows], sorted(skipped, key=lambda each: each.place))
 
@@ -145,13 +143,19 @@ class _Run:
 
     def rows(self, modes: Sequence[Mode], with_facts: bool) -> list[RunRow]:
         """Read the run; an invalid file next to the metrics costs only its own columns."""
-        contents, rows = list(self._contents(modes)), list[RunRow]()
-        if not contents:
-            if not self.skipped:
-                self._skip("", self._why_empty(modes))
-            return rows
-        facts = self._facts() if with_facts else RunFacts()
-        for path, split, mode, data in contents:
+        rows, facts = list[RunRow](), None
+        for split, mode in itertools.product(SPLITS, modes):
+            path = metrics_path(split, mode)
+            data = self._read(path)
+            if data is None and mode == "reasoning":
+                name, path = PurePosixPath(path).name, bestval_path(split)
+                data = self._read(path)
+                if data is not None:
+                    self._skip(path, f"used in place of {name}, which is missing")
+            if data is None:
+                continue
+            if facts is None:
+                facts = self._facts() if with_facts else RunFacts()
             try:
                 file, has_nan = read_metrics(data, split)
             except InvalidFile as e:
@@ -160,27 +164,15 @@ class _Run:
             rows.append(RunRow(self.name, split, mode, file, facts))
             if has_nan:
                 self._skip(path, _HAS_NAN)
+        if facts is None and not self.skipped:
+            self._skip("", self._why_empty(modes))
         return rows
-
-    def _contents(self, modes: Sequence[Mode]) -> Iterator[tuple[str, SplitName, Mode, bytes]]:
-        """Yield the metrics files that exist; those of the best checkpoint stand in for missing ones."""
-        for split in SPLITS:
-            for mode in modes:
-                path = metrics_path(split, mode)
-                data = self._read(path)
-                if data is None and mode == "reasoning":
-                    name, path = PurePosixPath(path).name, bestval_path(split)
-                    data = self._read(path)
-                    if data is not None:
-                        self._skip(path, f"used in place of {name}, which is missing")
-                if data is not None:
-                    yield path, split, mode, data
 
     def _facts(self) -> RunFacts:
         facts = RunFacts()
-        for path, add in READERS.items():
+        for path in FACT_FILES:
             try:
-                facts = facts if (data := self._read(path)) is None else add(facts, data)
+                facts = facts if (data := self._read(path)) is None else add_facts(facts, path, data)
             except InvalidFile as e:
                 self._skip(path, str(e))
         return facts

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from core import jsonio
 from core.errors import Failures
-from core.evaluation.analysis import Analysis
 from core.jsonio import now
 from core.report import (
     UNDEFINED,
@@ -37,7 +35,7 @@ from core.report import (
     with_interval,
 )
 from core.store import Store
-from core.sweep.arms import Ended, FinishedArm, Sweep, SweepResult, compare_arms
+from core.sweep.arms import Ended, Sweep, SweepResult, compare_arms
 
 FOLDER = "sweeps"
 MARKDOWN = "sweep_report.md"
@@ -62,8 +60,22 @@ def write_sweep_report(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> st
         name=sweep.name,
         facts=(f"{len(found.finished)} of {len(sweep.arms)} arms", sweep.base, at),
     )
+    val, test, best = found.val, found.test, found.recommended
+    values = {
+        "sweep": sweep.name,
+        "base": sweep.base,
+        "generated_at": at,
+        "metric": None if val is None else found.metric,
+        "recommended": None if best is None else best.name,
+        "recommended_by": "val",
+        "arms": {arm.name: {"run": arm.run, "sets": list(arm.sets)} for arm in sweep.arms},
+        "finished": [arm.name for arm in found.finished],
+        "left": {each.arm.name: each.error for each in found.left_out},  # why an arm is not compared
+        "val": None if val is None else val.to_json(),
+        "test": None if test is None else test.to_json(),
+    }
     files = {
-        VALUES: jsonio.canonical(_values(found, at)).decode() + "\n",
+        VALUES: jsonio.canonical(values).decode() + "\n",
         PAGE: render_page(document, failures),
         MARKDOWN: render_markdown(document, failures),
     }
@@ -72,51 +84,29 @@ def write_sweep_report(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> st
     return store.where(f"{FOLDER}/{sweep.name}/{PAGE}")
 
 
-def _values(found: SweepResult, at: str) -> dict[str, Any]:
-    """The content of sweep.json; `left` has the reason of each arm that is not compared."""
-    val, test, best = found.val, found.test, found.recommended
-    return {
-        "sweep": found.sweep.name,
-        "base": found.sweep.base,
-        "generated_at": at,
-        "metric": None if val is None else found.metric,
-        "recommended": None if best is None else best.name,
-        "recommended_by": "val",
-        "arms": {arm.name: {"run": arm.run, "sets": list(arm.sets)} for arm in found.sweep.arms},
-        "finished": [arm.name for arm in found.finished],
-        "left": {each.arm.name: each.error for each in found.left_out},
-        "val": None if val is None else val.to_json(),
-        "test": None if test is None else test.to_json(),
-    }
-
-
 def recommendation(data: SweepResult) -> Section:
     """The recommended arm, how certain that is, and what must not be concluded."""
-    block = Findings("No arm can be recommended: none was measured on val.", {}, _remarks(data))
-    if data.val is not None and (best := data.recommended) is not None:
-        against = verdict.differences(data.val, [data.metric])
-        tiles = [Tile("Recommended", best.name)]
-        for analysis in filter(None, (data.val, data.test)):
-            tiles.append(
-                verdict.metric_tile(analysis.scorers[best.name], data.metric, f" on {analysis.split}")
-            )
-        tiles.append(Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}"))
-        block = Findings(_headline(data, data.val, best), against, _remarks(data), tiles)
-    return Section("recommendation", "What val recommends", [block])
-
-
-def _headline(data: SweepResult, val: Analysis, best: FinishedArm) -> str:
-    cell = with_interval(val.scorers[best.name].intervals[data.metric])
+    title, val, best, metric = "What val recommends", data.val, data.recommended, data.metric
+    if val is None or best is None:
+        nothing = "No arm can be recommended: none was measured on val."
+        return Section("recommendation", title, [Findings(nothing, {}, _remarks(data))])
+    cell = with_interval(val.scorers[best.name].intervals[metric])
     value = f"{cell.text}, interval {cell.detail}" if cell.detail else cell.text
-    rows, metric = plural(val.rows, "row"), name_of(data.metric)
-    text = f"By {metric} on {rows} of val, {best.name} is recommended ({value})"
-    by = verdict.by_conclusion(val, data.metric)
+    by_conclusion = verdict.by_conclusion(val, metric)
     parts = [
         wording.format(others=and_([s.title for s in others]), are="is" if len(others) == 1 else "are")
         for conclusion, wording in _WORDINGS.items()
-        if (others := by.get(conclusion))
+        if (others := by_conclusion.get(conclusion))
     ]
-    return f"{text}: {'; '.join(parts)}." if parts else f"{text}; no other arm can be compared with it."
+    rows, name = plural(val.rows, "row"), name_of(metric)
+    compared = f": {'; '.join(parts)}." if parts else "; no other arm can be compared with it."
+    headline = f"By {name} on {rows} of val, {best.name} is recommended ({value}){compared}"
+    tiles = [Tile("Recommended", best.name)]
+    for analysis in filter(None, (val, data.test)):
+        tiles.append(verdict.metric_tile(analysis.scorers[best.name], metric, f" on {analysis.split}"))
+    tiles.append(Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}"))
+    against = verdict.differences(val, [metric])
+    return Section("recommendation", title, [Findings(headline, against, _remarks(data), tiles)])
 
 
 def _remarks(data: SweepResult) -> list[str]:

@@ -207,8 +207,13 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
     if not settings:
         yield Trackers()
         return
-    new = SentSteps(id=uuid.uuid4().hex[:16])
-    record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view, new), lambda: new)
+    record = new = SentSteps(id=uuid.uuid4().hex[:16])
+    with failures.optional(Part.TRACKER, FILE):
+        if (found := view.read_bytes(FILE)) is not None:
+            with contextlib.suppress(InvalidFile):
+                record = parse(SentSteps, found)[0]
+        if record is new:
+            view.write_json(FILE, new.to_json())
     # The config by dotted keys; it has names of credentials, never credentials.
     values = config.model_dump(mode="json")
     flat = {".".join(key): functools.reduce(getitem, key, values) for key, _, _ in walk(config)}
@@ -231,14 +236,6 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
         told = {process.name: process.sent for process in processes if not process.failed}
         with failures.optional(Part.TRACKER, FILE):
             view.write_json(FILE, SentSteps(id=record.id, told={**record.told, **told}).to_json())
-
-
-def _read_record(view: RunView, new: SentSteps) -> SentSteps:
-    if (found := view.read_bytes(FILE)) is not None:
-        with contextlib.suppress(InvalidFile):
-            return parse(SentSteps, found)[0]
-    view.write_json(FILE, new.to_json())
-    return new
 
 
 def training_points(rows: Iterable[TrainStep]) -> Iterator[TrackedPoint]:

@@ -44,7 +44,7 @@ def scored(p: float | None, off_label_mass: float) -> Predictions:
 def test_a_row_that_evaluations_call_invalid_has_an_error_and_what_they_predict(
     student: Student, row: Predictions, says: str | None
 ) -> None:
-    (found,) = student._predictions(row, reasoning=False)
+    (found,) = student.predictions(row, reasoning=False)
     assert found.probability == optional(row.probability[0])
     assert found.label == ("1" if np.asarray(student.bundle.decision.predicted(row))[0] else "0")
     assert (found.error is None) is not bool(row.invalid[0])
@@ -65,7 +65,7 @@ def test_a_float32_score_at_the_threshold_has_the_label_that_evaluations_give_it
     threshold = student.bundle.decision.threshold or 0.0
     score = np.nextafter(np.float32(threshold), np.float32(2 * near * threshold or threshold))
     row = scored(float(score), 0.1)
-    (found,) = student._predictions(row, reasoning=False)
+    (found,) = student.predictions(row, reasoning=False)
     assert type(found.probability) is float
     expected = np.asarray(student.bundle.decision.predicted(row))[0]
     assert found.label == ("1" if expected else "0")
