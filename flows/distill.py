@@ -19,8 +19,8 @@ from core.pipeline.runners import switches
 from core.store import Store
 from core.summary.run_records import Modes
 from core.summary.summarize import Format, cells, default_path, save, summarize_runs
-from core.sweep.arms import Sweep, load_sweep
-from core.sweep.sweep_report import FOLDER, MARKDOWN
+from core.summary.sweep_arms import Sweep, load_sweep
+from core.summary.sweep_report import FOLDER, MARKDOWN
 from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of
 
 log = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ from core.records import scan_examples
 from core.report import plural
 from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
 from core.store import Store
-from core.sweep.arms import Ended, Sweep
-from core.sweep.sweep_report import write_sweep_report
+from core.summary.sweep_arms import Ended, Sweep
+from core.summary.sweep_report import write_sweep_report
 from core.teacher.stage import forecast_lines
 
 log = logging.getLogger(__name__)

@@ -181,7 +181,7 @@ def reinforce(
 @click.pass_obj
 def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, new: bool) -> None:
     """Run every arm that FILE names, then compare them on the same rows in one report."""
-    from core.sweep.arms import load_sweep
+    from core.summary.sweep_arms import load_sweep
 
     arms = load_sweep(file, overrides)
     if only_plan:

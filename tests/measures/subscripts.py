@@ -21,7 +21,6 @@ REPO = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "core/report",
     "core/summary",
-    "core/sweep",
     "core/tracking",
     "core/pipeline",
     "core/export",

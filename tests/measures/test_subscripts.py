@@ -9,7 +9,7 @@ import pytest
 from tests.measures import subscripts
 from tests.measures.subscripts import Place
 
-TYPED = ("core/report", "core/summary", "core/sweep", "core/tracking")
+TYPED = ("core/report", "core/summary", "core/tracking")
 """Packages without any read by a string key."""
 
 

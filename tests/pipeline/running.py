@@ -12,7 +12,7 @@ from core.pipeline import run as running
 from core.pipeline.distillation import measure_baselines
 from core.pipeline.opening import opened, reopened
 from core.pipeline.runners import Runner, switches
-from core.sweep.arms import load_sweep
+from core.summary.sweep_arms import load_sweep
 
 REPO = Path(__file__).resolve().parents[2]
 LABELS_ONLY = (

@@ -14,7 +14,7 @@ from core.errors import StageError
 from core.pipeline.run import describe_sweep
 from core.store import RunView, Store, pointers
 from core.store.run_view import find_test_reads
-from core.sweep.arms import load_sweep
+from core.summary.sweep_arms import load_sweep
 from tests.pipeline.running import LABELS_ONLY, ONE_PROMPT, sweep
 from tests.small_project import texts, write_project
 

@@ -35,7 +35,7 @@ from core.report import (
     with_interval,
 )
 from core.store import Store
-from core.sweep.arms import Ended, Sweep, SweepResult, compare_arms
+from core.summary.sweep_arms import Ended, Sweep, SweepResult, compare_arms
 
 FOLDER = "sweeps"
 MARKDOWN = "sweep_report.md"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.sweep.arms import load_sweep, read_sweep_file
+from core.summary.sweep_arms import load_sweep, read_sweep_file
 
 REPO = Path(__file__).resolve().parents[3]
 
