@@ -220,7 +220,7 @@ def sign_flip_p(rows: int) -> float:
     return min(1.0, 2.0 ** (1 - rows))
 
 
-def least_rows(comparisons: int = 1) -> int:
+def least_rows(comparisons: int) -> int:
     """Return how many rows must differ before a clean sweep of them is significant among `comparisons`."""
     return 1 + math.ceil(math.log2(max(1, comparisons) / ALPHA) - ROUNDING)
 

@@ -21,10 +21,10 @@ from core.engines import Device
 from core.errors import Failures, Part, UserError
 from core.export import Weights
 from core.export.bundle import FILE
+from core.predict import PredictOptions, Runner
 from core.predict import job as jobs
 from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.loaded_student import Student, find, open_student
-from core.predict.predict_options import PredictOptions, Runner
 from core.report import code
 from tasks.stage_tasks import RETRIES, ArtifactProgress
 

@@ -161,7 +161,7 @@ class Bundle:
         adapter = None if self.contents.adapter_digest is None else self.folder / ADAPTER
         return open_peft(self.base(base), adapter, device)
 
-    def base(self, spec: str | None = None) -> ModelSource:
+    def base(self, spec: str | None) -> ModelSource:
         """The base model on this machine. Raises ModelError if the adapter was trained on another one."""
         of = self.contents.base
         own, digest = (of.spec, of.digest) if of.server is None else (of.local_spec, of.local_digest)

@@ -117,7 +117,7 @@ class SplitMetrics(Stored):
     intervals: dict[str, Interval] = {}
 
 
-def file_name(stem: str, *, label_only: bool = False) -> str:
+def file_name(stem: str, *, label_only: bool) -> str:
     """Return the name of a file about one mode of the student: decision.json, manifest_label_only.json."""
     return f"{stem}{'_label_only' if label_only else ''}.json"
 

@@ -21,8 +21,8 @@ from core.errors import RowsFailed, StoreError, UserError
 from core.export import Weights
 from core.export.bundle import FILE
 from core.jsonio import Record
+from core.predict import OutputFormat, PredictOptions
 from core.predict.loaded_student import Student
-from core.predict.predict_options import OutputFormat, PredictOptions
 from core.predict.table_io import InputRow, TextSource, json_line, output_format, output_record, write_output
 from core.progress import Progress, Silent
 from core.records import batched
@@ -217,7 +217,7 @@ def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Sh
         yield Shard(job, number, range(first, end), own, base, device)
 
 
-def assemble(job: Job, reused: int = 0) -> JobResult:
+def assemble(job: Job, reused: int) -> JobResult:
     """Write the parts into the output, which appears complete or not at all, and remove them."""
     outcome, whole = JobResult(sources.place(job.output), reused=reused), job.parts / "output"
     answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))

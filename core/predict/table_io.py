@@ -21,8 +21,8 @@ from core.data.sources import FORMATS, STANDARD_INPUT, Format, TextFormat, TextL
 from core.data.tables import MissingColumn, RawRow, garbled
 from core.errors import DataError, UserError
 from core.export.bundle import read_contents
+from core.predict import STANDARD, InputFormat, OutputFormat, PredictOptions
 from core.predict.loaded_student import Prediction
-from core.predict.predict_options import STANDARD, InputFormat, OutputFormat, PredictOptions
 from core.records import batched, text_id
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def text_columns(asked: str | None, trained: str) -> tuple[str, str | None]:
     return (asked, None) if asked is not None else (trained, "text")
 
 
-def output_format(url: str, asked: OutputFormat | None = None) -> OutputFormat:
+def output_format(url: str, asked: OutputFormat | None) -> OutputFormat:
     """The format asked for, or that of the file's ending. Raises UserError."""
     found = asked or FORMATS.get(url.lower().rpartition(".")[2])
     if found is None or found == "tsv":

@@ -22,7 +22,7 @@ import click
 
 from core import locations
 from core.errors import UserError
-from core.predict.predict_options import STANDARD
+from core.predict import STANDARD
 
 Format = Literal["text", "json"]
 _format: Format = "text"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import click
 
-from core.predict.predict_options import STANDARD, About, PredictOptions
+from core.predict import STANDARD, About, PredictOptions
 from core.records import batched, text_id
 from flows import environment
 from flows.cli import console

@@ -21,7 +21,7 @@ from flows.cli import main
 from tests.small_project import texts
 
 if TYPE_CHECKING:
-    from core.predict.predict_options import Runner
+    from core.predict import Runner
 
 
 @pytest.fixture
