@@ -1,4 +1,4 @@
-"""Intervals: Wilson's and the percentile's as scipy has them, and null with a reason where there is none."""
+"""Wilson and percentile intervals equal scipy's, and are null with a reason where undefined."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.core.evaluation.scored import draw, groups_of
 
 
 @given(st.integers(1, 5000), st.data())
-def test_a_proportions_interval_is_scipys_wilson(total: int, data: st.DataObject) -> None:
+def test_proportions_have_the_wilson_interval_of_scipy(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, total))
     wanted = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
     found = proportion(count, total)
@@ -28,7 +28,7 @@ def test_a_proportions_interval_is_scipys_wilson(total: int, data: st.DataObject
     assert found.high == pytest.approx(wanted.high, abs=1e-9)
 
 
-def test_none_of_none_is_null_with_a_reason() -> None:
+def test_a_proportion_of_no_rows_is_null_with_a_reason() -> None:
     assert proportion(0, 0, "no row cites it") == Interval(None, None, None, None, "no row cites it")
 
 
@@ -46,14 +46,14 @@ def test_every_metric_has_an_interval_around_it() -> None:
         assert i.method == ("wilson" if name in ("accuracy", "precision", "recall") else "bootstrap")
 
 
-def test_in_groups_the_proportions_are_bootstrapped_too() -> None:
+def test_proportions_of_grouped_rows_are_bootstrapped() -> None:
     sample = draw(200, seed=1)
     judged = [Judged(sample.probability, sample.probability >= 0.5)]
     found = intervals(sample.positive, judged, groups_of(200, 4), resamples=500)
     assert {i.method for i in found[0].values()} == {"bootstrap"}
 
 
-def test_the_percentile_interval_is_scipys() -> None:
+def test_the_percentile_interval_equals_scipy() -> None:
     replicates = np.random.default_rng(2).gamma(2, size=999)
     found = percentile(1.9, replicates, "")
     assert (found.low, found.high) == pytest.approx(np.quantile(replicates, [0.025, 0.975]), abs=1e-12)
@@ -66,14 +66,14 @@ def test_undefined_resamples_are_counted_and_left_out() -> None:
     assert found.low == pytest.approx(0.025)
 
 
-def test_too_many_undefined_resamples_leave_the_value_without_an_interval() -> None:
+def test_too_many_undefined_resamples_give_no_interval() -> None:
     replicates = np.concatenate([np.full(60, math.nan), np.linspace(0, 1, 940)])
     found = percentile(0.5, replicates, "no row was predicted positive")
     assert (found.value, found.low, found.high) == (0.5, None, None)
     assert found.note == "no interval: undefined in 60 of 1000 resamples (no row was predicted positive)"
 
 
-def test_a_metric_of_one_class_is_null_and_says_why() -> None:
+def test_a_metric_of_one_class_is_null_with_a_reason() -> None:
     p = np.linspace(0, 1, 20)
     found = intervals(np.zeros(20, dtype=np.bool_), [Judged(p, p >= 0.5)], resamples=50)[0]
     assert found["auroc"].undefined == "the rows are of one class"
@@ -88,7 +88,7 @@ def test_without_rows_everything_is_null() -> None:
     assert all(i.value is None and i.undefined for i in found.values())
 
 
-def test_what_is_missing_is_null_for_the_reason_given() -> None:
+def test_missing_probabilities_are_null_with_the_given_reason() -> None:
     sample = draw(30, seed=3)
     found = intervals(sample.positive, [Judged(None, sample.positive, "it gives labels only")], resamples=20)[
         0
@@ -97,7 +97,7 @@ def test_what_is_missing_is_null_for_the_reason_given() -> None:
     assert found["accuracy"].value == 1
 
 
-def test_an_interval_without_width_warns() -> None:
+def test_an_interval_without_width_has_a_note() -> None:
     positive = np.array([True] * 5 + [False] * 5)
     p = positive.astype(np.float64)
     found = intervals(positive, [Judged(p, positive)], resamples=100)[0]
@@ -119,14 +119,14 @@ def test_an_interval_without_width_warns() -> None:
         ((10, 10), (0, 10), 0.6075, 1.0),
     ],
 )
-def test_differences_have_newcombes_hybrid_score_interval(
+def test_differences_have_the_hybrid_score_interval_of_newcombe(
     one: tuple[int, int], other: tuple[int, int], low: float, high: float
 ) -> None:
     found = difference(share(*one), share(*other))
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_share_of_none_is_undefined_and_says_so() -> None:
+def test_a_difference_with_an_empty_class_is_undefined_with_a_reason() -> None:
     assert share(0, 0).rate is None
     found = difference(share(1, 2), share(0, 0))
     assert (found.value, found.low, found.high, found.undefined) == (

@@ -1,4 +1,4 @@
-"""The price of an answer comes from a table that says when it was made."""
+"""Prices come from a dated table that the user keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_table_of_the_repository_is_read_and_where_the_config_looks() -> None:
+def test_the_default_price_table_is_valid() -> None:
     default = TeacherConfig(kind="gold").prices
     assert default is not None
     table = load_prices(REPO / default)
@@ -33,7 +33,7 @@ def test_the_table_of_the_repository_is_read_and_where_the_config_looks() -> Non
     assert table.price_of("gpt-4o-audio-preview") is None
 
 
-def test_the_nearest_name_counts() -> None:
+def test_the_price_of_the_most_specific_name_is_used() -> None:
     prices = {"*": 1.0, "gpt-*": 2.0, "gpt-5": 3.0, "gpt-5-mini*": 4.0}
     models = {name: {"input": value, "output": value} for name, value in prices.items()}
     table = PriceTable.model_validate({"as_of": "2026-01-02", "source": "x", "models": models})
@@ -41,7 +41,7 @@ def test_the_nearest_name_counts() -> None:
     assert found == {"o3": 1.0, "gpt-4o": 2.0, "gpt-5": 3.0, "gpt-5-mini-x": 4.0}
 
 
-def test_what_was_cached_costs_its_own_price() -> None:
+def test_cached_tokens_have_their_own_price() -> None:
     usage = Usage(prompt=1_000_000, completion=500_000, cached=400_000)
     assert cost(usage, Price(input=1.0, cached_input=0.1, output=2.0)) == pytest.approx(0.6 + 0.04 + 1.0)
     assert cost(usage, Price(input=1.0, output=2.0)) == pytest.approx(2.0)
@@ -63,7 +63,7 @@ def test_a_model_without_a_price_is_logged(tmp_path: Path, caplog: pytest.LogCap
     ]
 
 
-def test_without_a_table_only_tokens_are_counted_and_a_budget_in_money_is_refused() -> None:
+def test_a_budget_in_money_needs_a_price_table() -> None:
     assert price_of(endpoint("a", None)) is None
     with pytest.raises(ConfigError, match=r"judge\.budget\.usd needs a price of a, and judge\.prices: null"):
         price_of(endpoint("a", None, usd=1.0))
@@ -78,9 +78,7 @@ def test_without_a_table_only_tokens_are_counted_and_a_budget_in_money_is_refuse
         ("source: x\nmodels: {}\n", "p.yaml: as_of: Field required"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_table_is_one_sentence_with_its_line(
-    tmp_path: Path, text: str, sentence: str
-) -> None:
+def test_an_invalid_table_is_one_sentence_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as e:
         load_prices(write(tmp_path, text))
     assert sentence in str(e.value)

@@ -1,4 +1,4 @@
-"""Results of runs: written as strict JSON, read back equal, 0.1's and the predecessor's included."""
+"""Results of runs are strict JSON and read back equal; older files are read too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 
 
 def figures() -> TeacherFigures:
-    """A teacher's figures as a run of 0.1 wrote them."""
+    """The teacher's figures of a run of 0.1."""
     written = json.loads((RUN_0_1 / "run_summary.json").read_text())["teacher_summary"]
     return TeacherFigures.model_validate(written)
 
@@ -62,7 +62,7 @@ def result() -> RunResult:
     )
 
 
-def test_a_result_is_read_back_as_it_was_written() -> None:
+def test_a_result_reads_back_equal() -> None:
     written = jsonio.canonical(result().to_json())
     assert parse(RunResult, written) == (result(), False)
 
@@ -114,7 +114,7 @@ def test_nan_is_read_as_none_and_reported_and_never_written() -> None:
         RunResult(run_dir="r", best_val_macro_f1=float("nan"))
 
 
-def test_the_result_of_a_run_of_0_1_is_read_whole() -> None:
+def test_every_field_of_a_version_0_1_result_is_read() -> None:
     data = (RUN_0_1 / "run_summary.json").read_bytes()
     found, _ = parse(RunResult, data)
     assert contains(found.to_json(), json.loads(data))
@@ -122,7 +122,7 @@ def test_the_result_of_a_run_of_0_1_is_read_whole() -> None:
     assert found.student_on_test == found.test["student"]
 
 
-def test_the_result_of_a_reinforcement_of_0_1_is_read_whole() -> None:
+def test_every_field_of_a_version_0_1_reinforcement_is_read() -> None:
     data = (RUN_0_1 / "rl_phase/rl_summary.json").read_bytes()
     found, _ = parse(ReinforcementResult, data)
     assert contains(found.to_json(), json.loads(data))
@@ -136,7 +136,7 @@ def contains(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def test_the_predecessors_result_is_read_as_far_as_it_goes() -> None:
+def test_a_result_of_the_predecessor_is_read_without_its_teacher_figures() -> None:
     content = {
         "run_dir": "/home/me/runs/reasoning_sft_20250102_030405",
         "best_step": 16,

@@ -13,8 +13,7 @@ import pytest
 
 from core.store import Store
 from flows.cli import main
-from tests.core.summary.making import put, write_facts, write_run
-from tests.core.summary.predicting import GOLD, predicted, write
+from tests.core.summary.making import GOLD, predicted, put, write_facts, write_rows, write_run
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 IN_TURN = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
@@ -151,8 +150,8 @@ broken (A right, B wrong):
 def test_two_runs_are_compared_text_by_text(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(store, "before", predicted(BEFORE))
-    write(store, "after", predicted(AFTER))
+    write_rows(store, "before", predicted(BEFORE))
+    write_rows(store, "after", predicted(AFTER))
     assert understudy("compare", "before", "after", "--root", root) == 0
     out = capsys.readouterr().out
     assert re.sub(r"interval [-+.\d]+ to [-+.\d]+", "interval", out) == SAME
@@ -163,9 +162,9 @@ def test_two_runs_are_compared_text_by_text(
 def test_other_data_are_said_first_and_what_is_left_out_last(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(store, "before", predicted(BEFORE))
+    write_rows(store, "before", predicted(BEFORE))
     rows = predicted({**AFTER, "x": 1}, {**GOLD, "x": 1}, {"t2": "other"})
-    write(store, "after", rows, dataset="data2")
+    write_rows(store, "after", rows, dataset="data2")
     assert understudy("compare", "before", "after", "--root", root) == 0
     first, *_, title, other, only = capsys.readouterr().out.splitlines()
     assert first.startswith(
@@ -183,8 +182,8 @@ def test_the_terminal_shows_ten_and_the_files_hold_all(
     ids = [f"t{i:02}" for i in range(30)]
     gold = dict.fromkeys(ids, 1)
     texts = {ids[0]: 'comma, "quote"\x1b[31m\nline', ids[1]: "long " * 100}
-    write(store, "a", predicted(dict.fromkeys(ids, 0), gold, texts))
-    write(store, "b", predicted({i: int(n < 25) for n, i in enumerate(ids)}, gold, texts))
+    write_rows(store, "a", predicted(dict.fromkeys(ids, 0), gold, texts))
+    write_rows(store, "b", predicted({i: int(n < 25) for n, i in enumerate(ids)}, gold, texts))
     assert understudy("compare", "a", "b", "--root", root, "--output", "out/ab") == 0
     out = capsys.readouterr().out
     assert "fixed (A wrong, B right), the first 10 of 25:" in out

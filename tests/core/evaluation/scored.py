@@ -1,4 +1,4 @@
-"""Scored rows for the tests of statistics: by hand, and as hypothesis draws them."""
+"""Scored rows for tests of statistics: given by hand, drawn by hypothesis, or sampled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ Scored = list[tuple[int, float | None]]
 
 PROBABILITY = st.one_of(st.none(), st.floats(0, 1), st.integers(0, 8).map(lambda k: k / 8))
 ROWS: st.SearchStrategy[Scored] = st.lists(st.tuples(st.integers(0, 1), PROBABILITY), min_size=4, max_size=40)
-
-
 NOTHING = Generated()
 
 
@@ -60,7 +58,7 @@ def has_both(scored: Scored) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows drawn at random: gold labels, and probabilities that tell the classes apart by `apart`."""
+    """Random rows: gold labels, and probabilities whose means differ by `apart` between the classes."""
 
     positive: Bools
     probability: Floats

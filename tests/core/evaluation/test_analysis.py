@@ -59,7 +59,7 @@ def scored(rows: Sequence[Example], *, apart: float, seed: int = 1) -> Predictio
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Splits, the scores of a student and of an untrained model on val and test, decisions, a teacher."""
+    """Splits, scores of a student and an untrained model on val and test, their decisions, and a teacher."""
     for split in SPLITS:
         write_examples(tmp_path / f"split/{split}.csv", examples(split))
         for who, apart in (("student", 0.5), ("untrained", 0.05)):
@@ -106,7 +106,7 @@ def analysed(
     return summary, jsonio.read_json(folder / "out/analysis.json")
 
 
-def test_each_scorer_is_measured_calibrated_and_at_its_own_frozen_threshold(folder: Path) -> None:
+def test_each_scorer_is_measured_after_calibration_at_its_own_threshold(folder: Path) -> None:
     _, written = analysed(folder, STUDENT, UNTRAINED)
     for who in ("student", "untrained"):
         decision = jsonio.read_json(folder / f"{who}_decision/decision.json")
@@ -123,7 +123,7 @@ def test_each_scorer_is_measured_calibrated_and_at_its_own_frozen_threshold(fold
     assert written["scorers"]["student"]["at_default"] == json.loads(json.dumps(raw.to_json()))
 
 
-def test_the_student_is_compared_with_each_other_scorer_in_words(folder: Path) -> None:
+def test_the_first_scorer_is_compared_with_each_other_one(folder: Path) -> None:
     summary, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
     assert [(c["a"], c["b"]) for c in written["comparisons"]] == [
         ("Student", "Untrained"),
@@ -146,19 +146,19 @@ def test_a_teacher_is_measured_by_its_labels_alone(folder: Path) -> None:
     assert by == {"cited rule", "length", "agreement with Teacher"}
 
 
-def test_slices_and_faithfulness_are_the_students(folder: Path) -> None:
+def test_slices_and_faithfulness_are_of_the_first_scorer(folder: Path) -> None:
     _, written = analysed(folder, UNTRAINED, STUDENT)
     rules = {s["name"]: s["rows"] for s in written["slices"] if s["by"] == "cited rule"}
     assert rules == {"R1": 15, "R2": 15}
     left = 120 - sum(s["rows"] for s in written["slices"] if s["by"] == "length")
-    assert 0 <= left < LEAST_ROWS  # a bucket this small is no slice
+    assert 0 <= left < LEAST_ROWS  # such a small bucket is left out
     said = written["faithfulness"]
     positive = sum(e.label for e in examples("test")[:30])
     assert (said["quotes_that_occur"]["count"], said["quotes_that_occur"]["total"]) == (positive, 30)
     assert said["rules_that_exist"]["share"]["value"] == 1
 
 
-def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Path) -> None:
+def test_baselines_are_measured_with_the_scores_of_their_stage(folder: Path) -> None:
     part = baselines.BaselineSettings(seed=1)
     baselines.baseline(part, StageIO({"split": folder / "split"}, folder / "baseline"))
     frozen = DecideSettings.model_validate(
@@ -192,7 +192,7 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
         assert written["scorers"][name]["metrics"] == json.loads(json.dumps(measured.to_json()))
 
 
-def test_rows_that_failed_for_one_are_left_out_for_all_and_counted(folder: Path) -> None:
+def test_rows_that_failed_for_one_scorer_are_left_out_for_all_and_counted(folder: Path) -> None:
     rows = scored(examples("test"), apart=0.05)
     dataclasses.replace(rows, errors=("no answer", *rows.errors[1:])).write(
         folder / "untrained_test/scores.jsonl"
@@ -202,7 +202,7 @@ def test_rows_that_failed_for_one_are_left_out_for_all_and_counted(folder: Path)
     assert all(s["metrics"]["n"] == 119 for s in written["scorers"].values())
 
 
-def test_a_scorer_without_some_row_is_refused(folder: Path) -> None:
+def test_a_scorer_that_lacks_rows_is_refused(folder: Path) -> None:
     scored(examples("test"), apart=0.05).take(range(118)).write(folder / "untrained_test/scores.jsonl")
     with pytest.raises(StageError, match="Untrained has no score of 2 of 120 rows, test118 for one"):
         analysed(folder, STUDENT, UNTRAINED)
@@ -215,7 +215,7 @@ def test_groups_are_drawn_whole_and_become_slices(folder: Path) -> None:
     assert written["scorers"]["student"]["intervals"]["accuracy"]["method"] == "bootstrap"
 
 
-def test_the_file_is_the_analysis_itself_and_reads_back_equal(folder: Path) -> None:
+def test_an_analysis_reads_back_equal_from_its_file(folder: Path) -> None:
     _, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
     read = Analysis.read(folder / "out/analysis.json")
     assert json.loads(json.dumps(read.to_json(), allow_nan=False)) == written
@@ -227,7 +227,7 @@ def test_the_file_is_the_analysis_itself_and_reads_back_equal(folder: Path) -> N
     ]
 
 
-def test_files_of_the_first_version_are_read_and_unknown_ones_refused(folder: Path) -> None:
+def test_version_0_1_files_are_read_and_unknown_versions_refused(folder: Path) -> None:
     _, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
     first = {name: value for name, value in written.items() if name != "version"}
     assert Analysis.from_json(first, "analysis.json") == Analysis.from_json(written, "analysis.json")
@@ -251,7 +251,7 @@ def test_a_scorer_has_exactly_one_way_to_decide(given: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize("part", [Part.SLICES, Part.FAITHFULNESS])
-def test_a_part_of_the_analysis_that_fails_is_named_and_can_be_left_out(
+def test_a_failing_part_is_named_and_can_be_left_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch, part: Part
 ) -> None:
     def broken(*arguments: object, **named: object) -> object:

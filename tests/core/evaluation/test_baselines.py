@@ -1,4 +1,4 @@
-"""The baselines: their figures on the quickstart's rows, nothing learned from test, and impossible ones."""
+"""The baselines: metrics on the quickstart's rows, no influence of test labels, and impossible baselines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def baselines(train: list[Example], splits: Splits) -> list[Baseline]:
 
 @pytest.fixture(scope="module")
 def quickstart() -> Splits:
-    """The quickstart's rows, read from the package that carries them."""
+    """The quickstart's rows, read from the package that contains them."""
     split_file = REPO / "dataset" / "quickstart" / "split.csv"
     try:
         texts = packaged_file("package://textdescriptives/textdescriptives/data/spam.csv")
@@ -70,7 +70,7 @@ def measured(quickstart: Splits) -> dict[str, Baseline]:
 
 
 def on_test(made: Baseline) -> Metrics:
-    """A baseline's metrics on test, as the config's defaults decide on val."""
+    """A baseline's metrics on test, with the decision of the config's defaults on val."""
     found = fit_decision(made.scored["val"], ThresholdConfig(), CalibrationConfig(), seed=1)
     return Decision(found.calibrator, found.threshold.value, found.threshold.reason).metrics(
         made.scored["test"]
@@ -78,11 +78,11 @@ def on_test(made: Baseline) -> Metrics:
 
 
 def log_loss(made: Baseline) -> float | None:
-    """On val."""
+    """Log loss on val."""
     return compute(made.scored["val"], threshold=None)["log_loss"]
 
 
-def test_the_quickstarts_rows_are_those_of_its_readme(quickstart: Splits) -> None:
+def test_the_quickstart_has_the_split_sizes_of_its_readme(quickstart: Splits) -> None:
     sizes = {s: (len(rows), sum(e.label for e in rows)) for s, rows in quickstart.items()}
     assert sizes == {"train": (400, 160), "val": (300, 40), "test": (600, 80)}
 
@@ -90,7 +90,7 @@ def test_the_quickstarts_rows_are_those_of_its_readme(quickstart: Splits) -> Non
 @pytest.mark.parametrize(
     ("name", "auroc", "macro_f1"), [("tfidf_words", 0.981, 0.945), ("tfidf_chars", 0.996, 0.974)]
 )
-def test_the_regressions_are_as_good_as_the_figures_to_meet(
+def test_regressions_reach_the_expected_auroc_and_macro_f1(
     measured: dict[str, Baseline], name: str, auroc: float, macro_f1: float
 ) -> None:
     test = on_test(measured[name])
@@ -100,7 +100,7 @@ def test_the_regressions_are_as_good_as_the_figures_to_meet(
     assert round(test["macro_f1"], 3) >= macro_f1
 
 
-def test_majority_says_what_the_larger_class_of_train_is(measured: dict[str, Baseline]) -> None:
+def test_majority_predicts_the_larger_class_of_train(measured: dict[str, Baseline]) -> None:
     m = compute(measured["majority"].scored["test"], DEFAULT)
     assert counts(m) == (0, 0, 80, 520)
     assert m["auroc"] == pytest.approx(0.5)
@@ -112,7 +112,7 @@ def tiny(n: int = 12) -> list[Example]:
     return [Example(f"t{i}", f"{words[i % 2]} number {i}", 1 - i % 2) for i in range(n)]
 
 
-def test_labels_of_test_choose_nothing() -> None:
+def test_test_labels_affect_neither_settings_nor_scores() -> None:
     rows = tiny()
     turned = [dataclasses.replace(e, label=1 - e.label) for e in rows]
     one = baselines(rows, {"val": rows, "test": rows})
@@ -124,7 +124,7 @@ def test_labels_of_test_choose_nothing() -> None:
         assert of_a.positive.tolist() != of_b.positive.tolist()
 
 
-def test_scores_keep_the_ids_and_the_order_of_the_rows() -> None:
+def test_scores_keep_ids_and_row_order() -> None:
     rows = tiny()
     for made in baselines(rows, {"val": rows, "test": rows[::-1]}):
         assert list(made.scored["test"].ids) == [e.id for e in rows[::-1]]
@@ -137,13 +137,13 @@ def test_one_class_in_train_is_refused(label: int) -> None:
         baselines(rows, {"val": tiny()})
 
 
-def test_texts_without_any_word_are_refused_in_a_sentence() -> None:
+def test_texts_without_any_term_are_refused() -> None:
     rows = [Example("a", "!", 1), Example("b", "?", 0)]
     with pytest.raises(DataError, match=r"TF-IDF words .* no text of train contains anything"):
         baselines(rows, {"val": rows})
 
 
-def test_what_is_written_names_settings_and_what_was_trained_on() -> None:
+def test_settings_and_training_data_are_written() -> None:
     written = baselines(tiny(), {"val": tiny()})[2].to_json()
     assert set(written) == {"title", "trained_on", "settings", "settings_reason", "grid"}
     assert written["trained_on"] == "gold labels of all train rows"
@@ -157,10 +157,7 @@ def test_what_is_written_names_settings_and_what_was_trained_on() -> None:
     assert written["settings_reason"] == "the smallest log loss on 12 rows of val, of C 0.1, 1, 10, 100"
 
 
-# How strongly a regression is held back is chosen on val.
-
-
-def test_the_c_with_the_smallest_log_loss_on_val_is_taken_and_all_are_told(
+def test_c_minimizes_log_loss_on_val_and_all_values_are_recorded(
     measured: dict[str, Baseline], quickstart: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = measured["tfidf_words"].to_json()
@@ -174,14 +171,14 @@ def test_the_c_with_the_smallest_log_loss_on_val_is_taken_and_all_are_told(
     assert "grid" not in measured["majority"].to_json()
 
 
-def test_other_labels_of_val_choose_another_c() -> None:
+def test_c_depends_on_the_labels_of_val() -> None:
     rows = tiny(40)
     noisy = [dataclasses.replace(e, label=i // 3 % 2) for i, e in enumerate(rows)]
     sure, unsure = (baselines(rows, {"val": val})[1].settings["C"] for val in (rows, noisy))
     assert (sure, unsure) == (GRID[-1], GRID[0])
 
 
-def test_the_same_rows_give_the_same_baselines() -> None:
+def test_fitting_is_deterministic() -> None:
     one, other = (baselines(tiny(), {"val": tiny(8)}) for _ in range(2))
     for a, b in zip(one, other, strict=True):
         assert a.to_json() == b.to_json()
@@ -196,13 +193,13 @@ def test_the_same_rows_give_the_same_baselines() -> None:
         ([1, 1, 1], "C 10 by default: all 3 rows of val are positive, so it cannot choose"),
     ],
 )
-def test_val_of_one_class_or_of_none_chooses_nothing_and_says_so(labels: list[int], reason: str) -> None:
+def test_c_is_the_default_if_val_has_fewer_than_two_classes(labels: list[int], reason: str) -> None:
     val = [Example(f"v{i}", "win a prize", label) for i, label in enumerate(labels)]
     written = baselines(tiny(), {"val": val, "test": tiny()})[1].to_json()
     assert (written["settings"]["C"], written["settings_reason"], written["grid"]) == (10.0, reason, [])
 
 
-def test_of_equals_the_simpler_is_taken() -> None:
+def test_ties_choose_the_smaller_c() -> None:
     rows = Predictions.of(["e0", "e1"], [0.3, 0.7], gold=[0, 1])
     worse = Predictions.of(["e0", "e1"], [0.5, 0.5], gold=[0, 1])
     best, record = choose_c({0.1: worse, 1.0: rows, 10.0: rows})
@@ -210,7 +207,7 @@ def test_of_equals_the_simpler_is_taken() -> None:
     assert [tried["auroc"] for tried in record["grid"]] == [0.5, 1.0, 1.0]
 
 
-def test_each_list_of_rows_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_split_is_vectorized_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     counted: list[int] = []
@@ -234,7 +231,7 @@ LETTERS = [("a I a", 1), ("I a I I", 0), ("a a", 1), ("I", 0)]
 def written_by_stage(
     folder: Path, rows: list[tuple[str, int]], without: tuple[Part, ...] = ()
 ) -> dict[str, Any]:
-    """What the stage writes of each baseline, where all splits have these texts."""
+    """baselines.json of the stage, with these texts in all splits."""
     for split in SPLITS:
         examples = [Example(f"{split}{i}", text, label) for i, (text, label) in enumerate(rows)]
         write_examples(folder / f"{split}.csv", examples)
@@ -261,7 +258,7 @@ def impossible(found: dict[str, Any]) -> set[str]:
     ],
     ids=["emoji", "digits", "letters", "punctuation"],
 )
-def test_texts_without_a_word_make_the_word_baseline_impossible_and_no_other(
+def test_texts_without_words_make_only_the_word_baseline_impossible(
     tmp_path: Path, rows: list[tuple[str, int]]
 ) -> None:
     found = written_by_stage(tmp_path, rows)
@@ -281,12 +278,12 @@ def test_texts_without_a_word_make_the_word_baseline_impossible_and_no_other(
     ],
     ids=["stop words", "identical", "numbers", "Japanese"],
 )
-def test_texts_with_any_term_have_every_baseline(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
+def test_texts_with_any_term_allow_every_baseline(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
     assert impossible(written_by_stage(tmp_path, rows)) == set()
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_in_train_leaves_the_majority(tmp_path: Path, label: int) -> None:
+def test_one_class_in_train_allows_only_the_majority(tmp_path: Path, label: int) -> None:
     found = written_by_stage(tmp_path, [("win a prize", label), ("see you at home", label)])
     assert impossible(found) == {WORDS, CHARACTERS}
     assert "both classes in train" in found[CHARACTERS][IMPOSSIBLE]
@@ -294,7 +291,7 @@ def test_one_class_in_train_leaves_the_majority(tmp_path: Path, label: int) -> N
     assert [row["probability"] for row in rows] == [float(label)] * 2
 
 
-def test_one_text_is_enough_for_the_majority(tmp_path: Path) -> None:
+def test_one_text_allows_the_majority(tmp_path: Path) -> None:
     assert impossible(written_by_stage(tmp_path, [("only this", 1)])) == {WORDS, CHARACTERS}
 
 
@@ -302,7 +299,7 @@ def test_splits_without_rows_make_every_baseline_impossible(tmp_path: Path) -> N
     assert impossible(written_by_stage(tmp_path, [])) == set(CLASSICAL)
 
 
-def test_a_baseline_that_fails_is_named_and_the_stage_can_be_repeated_without_it(
+def test_a_failing_baseline_is_named_and_can_be_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(self: object, *arguments: object) -> object:

@@ -1,4 +1,4 @@
-"""Replicates: each is what scikit-learn says of the drawn rows, and what is drawn keeps its promises."""
+"""Replicates equal scikit-learn's metrics of the drawn rows; draws keep classes and groups."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_scikit_learn(sample: Sample, said: Bools, weight: Floats) -> dict[str, fl
 
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("steps", [0, 5])
-def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: bool, steps: int) -> None:
+def test_replicates_equal_scikit_learn_on_weighted_rows(grouped: bool, steps: int) -> None:
     drawn = draw(120, seed=1, steps=steps)
     # Where 1 - p is 1e-12, scikit-learn's own rounding shows in the sixth digit of a logarithm.
     sample = Sample(drawn.positive, 0.01 + 0.98 * drawn.probability)
@@ -63,7 +63,7 @@ def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: 
 
 
 @given(ROWS, st.floats(0, 1))
-def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float) -> None:
+def test_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float) -> None:
     c = as_rows(scored)
     found = bootstrap(c.positive, [Judged.of(c, threshold)], resamples=1)
     m = compute(as_rows(scored), threshold)
@@ -74,7 +74,7 @@ def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers(1, 200))
-def test_every_resample_has_the_classes_sizes(golds: list[bool], resamples: int) -> None:
+def test_every_resample_keeps_the_class_sizes(golds: list[bool], resamples: int) -> None:
     positive = np.array(golds)
     drawn = weights_of(positive, None, resamples)
     assert (drawn[:, positive].sum(axis=1) == positive.sum()).all()
@@ -82,7 +82,7 @@ def test_every_resample_has_the_classes_sizes(golds: list[bool], resamples: int)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "b", "c", "d", None])), min_size=1))
-def test_groups_stay_whole_and_as_many_are_drawn_as_there_are(rows: list[tuple[bool, str | None]]) -> None:
+def test_groups_are_drawn_whole_and_their_number_is_kept(rows: list[tuple[bool, str | None]]) -> None:
     positive = np.array([gold for gold, _ in rows])
     groups = [name for _, name in rows]
     drawn = weights_of(positive, groups, 30)
@@ -94,13 +94,13 @@ def test_groups_stay_whole_and_as_many_are_drawn_as_there_are(rows: list[tuple[b
     assert (drawn[:, units].sum(axis=1) == len(units)).all()
 
 
-def test_a_class_with_groups_of_its_own_is_in_every_resample() -> None:
+def test_a_class_with_its_own_groups_is_in_every_resample() -> None:
     positive = np.array([True] * 2 + [False] * 40)
     groups = [f"g{i // 2}" for i in range(42)]
     assert (weights_of(positive, groups, 500)[:, positive].sum(axis=1) > 0).all()
 
 
-def test_equal_seeds_give_equal_replicates_and_others_do_not() -> None:
+def test_replicates_depend_on_the_seed_only() -> None:
     sample = draw(300, seed=2)
     judged = [Judged(sample.probability, sample.probability >= 0.5)]
     one, again, other = (bootstrap(sample.positive, judged, resamples=700, seed=s).values for s in (5, 5, 6))
@@ -108,14 +108,14 @@ def test_equal_seeds_give_equal_replicates_and_others_do_not() -> None:
     assert (one != other).any()
 
 
-def test_all_scorers_see_the_same_resamples_whoever_else_is_there() -> None:
+def test_all_scorers_have_the_same_resamples() -> None:
     sample, other = draw(200, seed=3), draw(200, seed=4)
     a, b = (Judged(s.probability, s.probability >= 0.4) for s in (sample, other))
     both = bootstrap(sample.positive, [b, a], resamples=300).values
     assert (both[1] == bootstrap(sample.positive, [a], resamples=300).values[0]).all()
 
 
-def test_what_a_scorer_lacks_is_undefined_and_the_rest_is_not() -> None:
+def test_metrics_of_missing_labels_or_probabilities_are_undefined() -> None:
     sample = draw(50, seed=5)
     labels = Judged(None, sample.probability >= 0.5, "it gives labels only")
     found = bootstrap(sample.positive, [labels, Judged(sample.probability, None)], resamples=20)
@@ -124,8 +124,8 @@ def test_what_a_scorer_lacks_is_undefined_and_the_rest_is_not() -> None:
     assert tuple(name for name, u in zip(METRICS, undefined[1], strict=True) if u) == tuple(METRICS)[:7]
 
 
-def test_the_spread_is_that_of_the_textbook_for_a_share() -> None:
-    """Of accuracy inside strata: the variances of both classes' hits, added."""
+def test_the_standard_deviation_of_accuracy_follows_the_closed_form() -> None:
+    """The variance of accuracy within strata is the sum of both classes' binomial variances."""
     sample = draw(1000, seed=6)
     said = sample.probability >= 0.5
     found = bootstrap(sample.positive, [Judged(None, said)], resamples=20_000)
@@ -137,7 +137,7 @@ def test_the_spread_is_that_of_the_textbook_for_a_share() -> None:
     assert found.of(0, "accuracy").std() == pytest.approx(np.sqrt(variance) / 1000, rel=0.02)
 
 
-def test_rows_that_repeat_each_other_give_wider_intervals_as_groups() -> None:
+def test_grouping_repeated_rows_widens_intervals() -> None:
     sample = draw(100, seed=7)
     five = np.repeat(np.arange(100), 5)
     p = sample.probability[five]
@@ -148,14 +148,14 @@ def test_rows_that_repeat_each_other_give_wider_intervals_as_groups() -> None:
         assert grouped.of(0, name).std() > 1.8 * alone.of(0, name).std()  # sqrt(5) in expectation
 
 
-def test_groups_of_another_length_are_refused() -> None:
+def test_groups_must_have_the_length_of_the_rows() -> None:
     with pytest.raises(ValueError, match="3 groups for 2 rows"):
         units_of(np.array([True, False]), ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(("groups", "drawn"), [(1, False), (5, False), (6, True)])
-def test_of_few_groups_nothing_is_drawn_and_so_nothing_is_shown(groups: int, drawn: bool) -> None:
-    """One group is the same in every resample, which would be an interval of no width around any chance."""
+def test_fewer_than_six_groups_give_no_intervals_and_no_verdict(groups: int, drawn: bool) -> None:
+    """One group is the same in every resample, which would give an interval of zero width."""
     sample = draw(60, seed=4)
     judged = [Judged(p, p >= 0.5) for p in (sample.probability, 1 - sample.probability)]
     found = bootstrap(sample.positive, judged, [f"g{i % groups}" for i in range(60)], resamples=200)

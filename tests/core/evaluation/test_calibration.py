@@ -1,4 +1,4 @@
-"""Calibration: each curve is scikit-learn's or the optimum itself, keeps the order, and says why not."""
+"""Calibration: curves equal scikit-learn or the optimum and keep the order; impossible fits are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS = ("none", "temperature", "platt", "isotonic", "auto")
 
 
 def honest(n: int, *, seed: int, heat: float = 1.0, shift: float = 0.0) -> tuple[Bools, Floats]:
-    """Labels drawn with probabilities whose log odds the rows show times `heat` plus `shift`."""
+    """Labels drawn by probabilities, and those probabilities with log odds times `heat` plus `shift`."""
     rng = np.random.default_rng(seed)
     z = rng.normal(-0.5, 1.5, n)
     return rng.random(n) < expit(z), expit(heat * z + shift)
@@ -32,7 +32,7 @@ def fitted(y: Bools, p: Floats, method: str) -> Calibrator:
     return calibrate(y, p, CalibrationConfig.model_validate({"method": method}))
 
 
-def test_temperature_is_the_logistic_regression_without_a_shift() -> None:
+def test_temperature_is_a_logistic_regression_without_intercept() -> None:
     y, p = honest(400, seed=1, heat=2.5)
     model = LogisticRegression(
         C=np.inf, fit_intercept=False, solver="newton-cholesky", tol=1e-14, max_iter=1000
@@ -41,7 +41,7 @@ def test_temperature_is_the_logistic_regression_without_a_shift() -> None:
     assert temperature(y, p)["temperature"] == pytest.approx(2.5, rel=0.25)
 
 
-def test_platt_is_the_logistic_regression_of_his_smoothed_targets() -> None:
+def test_platt_is_a_logistic_regression_on_smoothed_targets() -> None:
     y, p = honest(300, seed=2, heat=0.5, shift=1.0)
     ups, downs = y.sum(), (~y).sum()
     target = np.where(y, (ups + 1) / (ups + 2), 1 / (downs + 2))
@@ -55,7 +55,7 @@ def test_platt_is_the_logistic_regression_of_his_smoothed_targets() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 20])
-def test_isotonic_is_scikit_learns_but_for_its_ends(steps: int) -> None:
+def test_isotonic_equals_scikit_learn_except_at_its_ends(steps: int) -> None:
     y, p = honest(500, seed=3)
     p = np.round(p * steps) / steps if steps else p
     at = np.concatenate([p, np.linspace(0, 1, 101)])
@@ -67,7 +67,7 @@ def test_isotonic_is_scikit_learns_but_for_its_ends(steps: int) -> None:
 
 
 @given(st.integers(0, 10_000), st.sampled_from(METHODS), st.integers(210, 400))
-def test_no_curve_turns_the_order_round_or_leaves_the_range(seed: int, method: str, n: int) -> None:
+def test_curves_are_monotonic_and_stay_in_range(seed: int, method: str, n: int) -> None:
     y, p = honest(n, seed=seed, heat=1.7, shift=-0.4)
     found = fitted(y, p, method).apply(np.linspace(0, 1, 1001))
     assert (np.diff(found) >= 0).all()
@@ -76,7 +76,7 @@ def test_no_curve_turns_the_order_round_or_leaves_the_range(seed: int, method: s
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic", "auto"])
-def test_a_fit_lowers_the_log_loss_of_the_rows_it_saw_and_of_others(method: str) -> None:
+def test_a_fit_lowers_the_log_loss_on_fitted_and_new_rows(method: str) -> None:
     y, p = honest(2000, seed=4, heat=3.0, shift=0.5)
     found = fitted(y, p, method)
     assert found.log_loss_before is not None
@@ -90,19 +90,19 @@ def loss(y: Bools, p: Floats) -> float:
     return float(-np.log(np.where(y, p, 1 - p)).mean())
 
 
-def test_auto_leaves_what_is_right_as_it_is() -> None:
+def test_auto_leaves_calibrated_probabilities_unchanged() -> None:
     y, p = honest(800, seed=6)
     assert fitted(y, p, "auto").kind == "none"
 
 
-def test_auto_takes_temperature_where_the_log_odds_are_stretched_and_platt_where_they_are_shifted() -> None:
+def test_auto_chooses_temperature_for_scaled_and_platt_for_shifted_log_odds() -> None:
     y, p = honest(1500, seed=7, heat=3.0)
     assert fitted(y, p, "auto").kind == "temperature"
     y, p = honest(1500, seed=8, heat=1.0, shift=2.0)
     assert fitted(y, p, "auto").kind == "platt"
 
 
-def test_auto_takes_isotonic_only_where_the_curve_is_no_curve_of_log_odds() -> None:
+def test_auto_chooses_isotonic_for_a_step_function() -> None:
     rng = np.random.default_rng(9)
     p = rng.random(3000)
     y = rng.random(3000) < np.where(p < 0.3, 0.02, np.where(p < 0.9, 0.5, 0.98))
@@ -118,7 +118,7 @@ def test_auto_takes_isotonic_only_where_the_curve_is_no_curve_of_log_odds() -> N
         ("auto", 49, "auto needs 50 rows and 10 of each class; here are 49"),
     ],
 )
-def test_too_few_rows_leave_the_identity_with_the_reason(method: str, rows: int, reason: str) -> None:
+def test_too_few_rows_give_the_identity_with_a_reason(method: str, rows: int, reason: str) -> None:
     y, p = honest(rows, seed=10, heat=3.0)
     found = fitted(y, p, method)
     assert (found.kind, found.asked) == ("none", method)
@@ -127,7 +127,7 @@ def test_too_few_rows_leave_the_identity_with_the_reason(method: str, rows: int,
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
-def test_what_cannot_be_fitted_says_why(method: str) -> None:
+def test_impossible_fits_give_the_identity_with_a_reason(method: str) -> None:
     y, p = honest(100, seed=11)
     opposite = fitted(y, 1 - p, method)
     assert opposite.kind == "none"
@@ -138,7 +138,7 @@ def test_what_cannot_be_fitted_says_why(method: str) -> None:
     assert fitted(empty.astype(np.bool_), empty, method).log_loss_before is None
 
 
-def test_classes_that_part_cleanly_have_no_temperature_but_a_finite_platt() -> None:
+def test_separable_classes_have_no_temperature_but_a_finite_platt() -> None:
     y = np.arange(40) % 2 == 0
     p = np.where(y, 0.7, 0.3)
     assert "no temperature is cold enough" in fitted(y, p, "temperature").reason
@@ -147,7 +147,7 @@ def test_classes_that_part_cleanly_have_no_temperature_but_a_finite_platt() -> N
 
 
 @given(ROWS, st.sampled_from(METHODS))
-def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str) -> None:
+def test_rows_without_a_probability_stay_undefined(scored: Scored, method: str) -> None:
     y = np.array([g == 1 for g, _ in scored])
     p = np.array([np.nan if q is None else q for _, q in scored])
     found = fitted(y, p, method)
@@ -157,7 +157,7 @@ def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_calibrator_survives_its_file_to_the_bit(method: str) -> None:
+def test_a_calibrator_reads_back_bit_for_bit(method: str) -> None:
     y, p = honest(300, seed=12, heat=2.0)
     found = fitted(y, p, method)
     again = Calibrator(**json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False)))
@@ -166,7 +166,7 @@ def test_a_calibrator_survives_its_file_to_the_bit(method: str) -> None:
 
 
 def test_groups_stay_in_one_fold() -> None:
-    """Rows that repeat each other would make a curve that learns them by heart look good."""
+    """Repeated rows in several folds would favor a curve that memorizes them."""
     sample = draw(60, seed=13, apart=0.4)
     copies = np.repeat(np.arange(60), 10)
     y, p = sample.positive[copies], sample.probability[copies]

@@ -1,4 +1,4 @@
-"""Paired comparisons: equals show no difference, the better is named, and chance seldom is."""
+"""Paired comparisons: equal scorers show no difference, better ones are named, and false alarms are rare."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_equal_scorers_show_no_difference_in_any_metric() -> None:
         assert d.verdict.startswith("no difference shown between A and B in ")
 
 
-def test_the_better_one_is_named_with_its_interval_whichever_comes_first() -> None:
+def test_the_better_scorer_is_named_with_its_interval_in_either_order() -> None:
     sample = draw(600, seed=2, apart=0.5)
     worse = draw(600, seed=2, apart=0.1).probability
     judged = {"student": at_half(sample.probability), "untrained": at_half(worse)}
@@ -52,8 +52,8 @@ def test_the_better_one_is_named_with_its_interval_whichever_comes_first() -> No
     assert "by +" in c.differences["auroc"].verdict
 
 
-def test_two_noisy_copies_of_one_scorer_are_seldom_told_apart() -> None:
-    """The level of the verdict: of two equally good scorers about one in twenty is called better."""
+def test_noisy_copies_of_a_scorer_rarely_differ() -> None:
+    """The verdict has a level of about 5 % for equally good scorers."""
     shown = dict.fromkeys(("auroc", "macro_f1", "log_loss"), 0)
     rng = np.random.default_rng(3)
     for seed in range(100):
@@ -65,7 +65,7 @@ def test_two_noisy_copies_of_one_scorer_are_seldom_told_apart() -> None:
     assert all(count <= 12 for count in shown.values()), shown
 
 
-def test_few_differing_rows_show_nothing_however_one_sided() -> None:
+def test_few_differing_rows_show_no_difference() -> None:
     positive = np.arange(200) % 2 == 0
     perfect = np.where(positive, 0.9, 0.1)
     for wrong, shown in ((5, False), (12, True)):
@@ -78,7 +78,7 @@ def test_few_differing_rows_show_nothing_however_one_sided() -> None:
     assert c.mcnemar.only_a == 12
 
 
-def test_a_ranking_of_a_handful_of_rows_shows_nothing_however_clear_it_looks() -> None:
+def test_a_ranking_of_four_rows_shows_no_difference() -> None:
     positive = np.array([True, True, False, False])
     right, wrong = np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.1, 0.2, 0.8, 0.9])
     c = compared(positive, {"A": at_half(right), "B": at_half(wrong)})[0]
@@ -88,7 +88,7 @@ def test_a_ranking_of_a_handful_of_rows_shows_nothing_however_clear_it_looks() -
         assert "not testable" in c.differences[name].verdict
 
 
-def test_many_comparisons_are_adjusted_metric_by_metric() -> None:
+def test_p_values_are_adjusted_per_metric() -> None:
     sample = draw(300, seed=4)
     others = {f"B{k}": at_half(draw(300, seed=4, apart=0.25 - 0.02 * k).probability) for k in range(4)}
     made = compared(sample.positive, {"A": at_half(sample.probability), **others})
@@ -99,7 +99,7 @@ def test_many_comparisons_are_adjusted_metric_by_metric() -> None:
         assert min(p for p in adjusted if p is not None) == pytest.approx(min(1, 4 * lowest))
 
 
-def test_labels_alone_are_compared_where_they_can_be() -> None:
+def test_a_scorer_without_probabilities_is_compared_by_its_labels() -> None:
     sample = draw(100, seed=5)
     teacher = Judged(None, sample.positive, "teacher gives no probabilities")
     c = compared(sample.positive, {"A": at_half(sample.probability), "teacher": teacher})[0]
@@ -107,7 +107,7 @@ def test_labels_alone_are_compared_where_they_can_be() -> None:
     assert c.differences["accuracy"].verdict.startswith("teacher is better than A by +")
 
 
-def test_without_a_threshold_only_probabilities_are_compared() -> None:
+def test_a_scorer_without_a_threshold_is_compared_by_its_probabilities() -> None:
     sample = draw(100, seed=6)
     bare = Judged(sample.probability, None, "no threshold reaches it")
     c = compared(sample.positive, {"A": at_half(sample.probability), "B": bare})[0]
@@ -116,7 +116,7 @@ def test_without_a_threshold_only_probabilities_are_compared() -> None:
     assert c.differences["auroc"].value == 0
 
 
-def test_groups_widen_the_interval_and_are_said_beside_mcnemar() -> None:
+def test_groups_add_a_note_to_mcnemars_test() -> None:
     sample, other = draw(600, seed=7), draw(600, seed=7, apart=0.2)
     judged = {"A": at_half(sample.probability), "B": at_half(other.probability)}
     c = compared(sample.positive, judged, grouped=5)[0]

@@ -1,4 +1,4 @@
-"""The decide stage: fitted on val alone, frozen in a file, null with a reason where out of reach."""
+"""The decide stage, fitted on val alone; the selection of a checkpoint; early stopping."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core import jsonio
-from core.config import CalibrationConfig, ThresholdConfig
+from core.config import METRICS, CalibrationConfig, EarlyStopping, ThresholdConfig
 from core.errors import StageError
-from core.evaluation.decision import DecideSettings, Decision, decide
-from core.evaluation.metrics import compute
+from core.evaluation.decision import DecideSettings, Decision, decide, select, should_stop
+from core.evaluation.metrics import Metrics, compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
 from core.records import Example, write_examples
@@ -21,7 +23,7 @@ from tests.core.evaluation.scored import Row, draw, predictions
 
 
 def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The stage's summary and its file, for rows in groups of three."""
+    """The summary and the file of the stage, for rows in groups of three."""
     golds = zip(rows.ids, rows.positive.tolist(), strict=True)
     examples = [Example(name, "a text", int(gold), f"g{i // 3}") for i, (name, gold) in enumerate(golds)]
     write_examples(folder / "split/val.csv", examples)
@@ -32,7 +34,7 @@ def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, A
     return summary, jsonio.read_json(folder / "out/decision.json")
 
 
-def test_the_defaults_give_the_threshold_that_checkpoints_are_measured_at(tmp_path: Path) -> None:
+def test_the_default_threshold_is_that_of_checkpoints(tmp_path: Path) -> None:
     rows = draw(120, seed=1).rows()
     summary, written = decided(tmp_path, rows)
     assert summary["threshold"] == choose(rows.positive, rows.probability).value
@@ -46,7 +48,7 @@ def test_the_defaults_give_the_threshold_that_checkpoints_are_measured_at(tmp_pa
     assert written["intervals"]["macro_f1"]["method"] == "bootstrap"
 
 
-def test_what_is_frozen_is_read_back_and_the_threshold_is_of_calibrated_probabilities(tmp_path: Path) -> None:
+def test_a_decision_reads_back_and_its_threshold_is_on_calibrated_probabilities(tmp_path: Path) -> None:
     rows = draw(300, seed=2, apart=0.2).rows()
     _, written = decided(tmp_path, rows, calibration=CalibrationConfig(method="platt"))
     frozen = Decision.read(tmp_path / "out/decision.json")
@@ -57,7 +59,7 @@ def test_what_is_frozen_is_read_back_and_the_threshold_is_of_calibrated_probabil
     assert again["log_loss"] == pytest.approx(frozen.calibrator.log_loss_after, abs=1e-12)
 
 
-def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: Path) -> None:
+def test_an_unreachable_objective_gives_no_threshold_and_a_reason(tmp_path: Path) -> None:
     rows = predictions([Row(f"r{i}", i % 2, (i % 2) * -0.5 + 0.7) for i in range(20)])
     threshold = ThresholdConfig(objective="recall_at_precision", precision=0.9)
     summary, written = decided(tmp_path, rows, threshold=threshold)
@@ -71,7 +73,7 @@ def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: P
     assert Decision.read(tmp_path / "out/decision.json").threshold is None
 
 
-def test_rows_that_a_server_failed_on_are_fitted_to_nothing(tmp_path: Path) -> None:
+def test_failed_rows_are_left_out_of_the_fit(tmp_path: Path) -> None:
     sample = draw(60, seed=3)
     rows = [
         Row(f"r{i}", int(y), p)
@@ -82,7 +84,7 @@ def test_rows_that_a_server_failed_on_are_fitted_to_nothing(tmp_path: Path) -> N
     assert summary["rows"] == 60
 
 
-def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
+def test_rows_outside_val_are_refused(tmp_path: Path) -> None:
     rows = draw(12, seed=4).rows()
     decided(tmp_path, rows)
     write_examples(
@@ -94,8 +96,108 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
         decide(part, io)
 
 
-def test_of_few_groups_no_range_is_told(tmp_path: Path) -> None:
+def test_few_groups_give_no_threshold_spread(tmp_path: Path) -> None:
     _, written = decided(tmp_path, draw(12, seed=1, share=0.5).rows())  # four groups of three
     assert written["threshold_spread"] is None
     assert written["threshold"]["value"] is not None
     assert "fewer than 6 groups" in written["intervals"]["macro_f1"]["note"]
+
+
+def at(*, right: int, of: int = 10) -> Metrics:
+    """Metrics of a checkpoint whose accuracy is `right` of `of`, and whose probabilities are 0.1 and 0.9."""
+    rows = []
+    for i in range(of):
+        gold = i % 2
+        says = gold if i < right else 1 - gold
+        rows.append(Row(f"r{i}", gold, 0.9 if says else 0.1))
+    return compute(predictions(rows), 0.5)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=8), st.randoms())
+def test_the_earliest_of_the_best_steps_is_selected_in_any_order(right: list[int], random: object) -> None:
+    made = [(10 * i, at(right=r)) for i, r in enumerate(right)]
+    random.shuffle(made)  # type: ignore[attr-defined]
+    chosen = select(dict(made), "accuracy")
+    assert chosen.step == 10 * right.index(max(right))
+    assert chosen.value == pytest.approx(max(right) / 10)
+    assert chosen.beats_untrained is (max(right) > right[0])
+
+
+def test_the_smallest_log_loss_is_selected_and_its_score_is_negated() -> None:
+    chosen = select({0: at(right=5), 10: at(right=9), 20: at(right=7)}, "log_loss")
+    assert chosen.step == 10
+    assert chosen.value is not None
+    assert chosen.score == -chosen.value
+
+
+def test_the_reason_states_that_no_checkpoint_beats_the_untrained_model() -> None:
+    chosen = select({0: at(right=9), 10: at(right=9), 20: at(right=8)}, "accuracy")
+    assert chosen.step == 0
+    assert chosen.beats_untrained is False
+    assert chosen.reason == (
+        "No trained checkpoint beats the untrained model on val: its accuracy of 0.900 is the best "
+        "of 3 evaluations, so training taught nothing that val shows."
+    )
+
+
+def test_the_reason_compares_the_best_step_with_the_untrained_model() -> None:
+    chosen = select({0: at(right=5), 10: at(right=9)}, "accuracy")
+    assert chosen.reason == (
+        "Step 10 has the best accuracy on val, 0.900, of 2 evaluations; the untrained model has 0.500."
+    )
+
+
+@pytest.mark.parametrize("metric", tuple(METRICS))
+def test_the_reason_uses_the_title_of_the_metric(metric: str) -> None:
+    for made in ({0: at(right=5), 10: at(right=9)}, {0: at(right=9)}):
+        assert f" {METRICS.get(metric).title} " in select(made, metric).reason
+
+
+def test_an_undefined_value_is_worse_than_any_other() -> None:
+    one_class = predictions([Row("r", 0, 0.2)])
+    untrained = compute(one_class, 0.5)
+    chosen = select({0: untrained, 10: at(right=1)}, "auroc")
+    assert (chosen.step, chosen.beats_untrained) == (10, True)
+    assert "the untrained model has undefined" in chosen.reason
+    undefined = select({0: untrained}, "auroc")
+    assert undefined.value is None
+    assert undefined.reason == "On val AUROC is undefined at all 1 evaluations; step 0 is the earliest."
+
+
+def test_beats_untrained_is_unknown_without_step_zero() -> None:
+    chosen = select({10: at(right=5), 20: at(right=9)}, "accuracy")
+    assert chosen.beats_untrained is None
+    assert chosen.reason.endswith("the untrained model was not evaluated.")
+
+
+def test_selecting_without_evaluations_is_refused() -> None:
+    with pytest.raises(StageError, match="no checkpoint was evaluated"):
+        select({}, "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "min_delta", "stops"),
+    [
+        ([], "accuracy", 0.0, False),
+        ([0.5], "accuracy", 0.0, False),
+        ([0.5, 0.5, 0.5], "accuracy", 0.0, True),
+        ([0.5, 0.6, 0.6], "accuracy", 0.0, False),
+        ([0.5, 0.6, 0.6, 0.5], "accuracy", 0.0, True),
+        ([0.5, 0.6, 0.6, 0.7], "accuracy", 0.0, False),
+        ([0.5, 0.51, 0.52], "accuracy", 0.05, True),
+        ([0.5, 0.53, 0.56], "accuracy", 0.05, False),  # small steps add up relative to the last improvement
+        ([0.5, 0.4, 0.3], "log_loss", 0.0, False),
+        ([0.5, 0.6, 0.7], "log_loss", 0.0, True),
+        ([None, None, None], "accuracy", 0.0, True),
+        ([None, 0.1, None], "accuracy", 0.0, False),
+    ],
+)
+def test_training_stops_after_two_evaluations_without_improvement(
+    values: list[float | None], metric: str, min_delta: float, stops: bool
+) -> None:
+    assert should_stop(values, EarlyStopping(patience=2, min_delta=min_delta), metric) is stops
+
+
+def test_training_does_not_stop_without_early_stopping() -> None:
+    assert not should_stop([0.9, 0.1, 0.1, 0.1, 0.1], None, "accuracy")

@@ -1,4 +1,4 @@
-"""The student on texts that were hard for the teacher: of train as rejection found them, else judged here."""
+"""The student on texts that were hard for the teacher: on train by rejection, on other splits by judging."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HARD = {f"t{i}" for i in range(24)}
 
 
 def right(example: Example) -> bool:
-    """The student is wrong on half of the hard texts and nowhere else."""
+    """Whether the student is right: it is wrong on half of the hard texts only."""
     return example.id not in HARD or int(example.id[1:]) % 4 < 2
 
 
@@ -59,7 +59,7 @@ def io(tmp_path: Path) -> StageIO:
 
 
 def write_rejected(folder: Path, unanswered: Sequence[str] = ()) -> None:
-    """What the reject stage leaves."""
+    """Write the files of the reject stage."""
     shares = {k: share(12, 30) for k in ("0", "1")}
     hard = Hardness(len(HARD), len(unanswered), shares, difference(shares["1"], shares["0"]))
     jsonio.write_json(folder / "teacher_summary.json", {"hard": dataclasses.asdict(hard)})
@@ -70,7 +70,7 @@ def write_rejected(folder: Path, unanswered: Sequence[str] = ()) -> None:
 
 
 def write_answers(folder: Path, reasoning: str = "same words for all [R1]") -> None:
-    """One answer a text, wrong where it is hard."""
+    """Write one answer per text, wrong for hard texts."""
     answers = [
         TeacherAnswer(e.id, 0, "m", "", True, "json", 1 - e.label if e.id in HARD else e.label, reasoning)
         for e in EXAMPLES
@@ -97,7 +97,7 @@ def sliced(found: dict[str, Any]) -> dict[str, tuple[int, float]]:
     return {s["name"]: (s["rows"], s["metrics"]["accuracy"]["value"]) for s in found["slices"]}
 
 
-def test_on_train_the_student_is_measured_on_hard_texts_and_on_the_others(io: StageIO) -> None:
+def test_train_is_sliced_by_the_hard_texts_of_the_reject_stage(io: StageIO) -> None:
     write_rejected(io.input("answers"))
     found = look(io)
     assert sliced(found) == {"hard": (24, 0.5), "not hard": (36, 1.0)}
@@ -105,13 +105,13 @@ def test_on_train_the_student_is_measured_on_hard_texts_and_on_the_others(io: St
     assert not (io.out / HARD_FILE).exists()
 
 
-def test_a_text_without_an_answer_is_in_neither_part_nor_one_that_a_server_failed_on(io: StageIO) -> None:
+def test_unanswered_and_failed_texts_are_in_neither_slice(io: StageIO) -> None:
     write_rejected(io.input("answers"), unanswered=["t0", "t59"])
     scored(failed=["t1", "t2"]).write(io.input("scored") / "scores.jsonl")
     assert {name: rows for name, (rows, _) in sliced(look(io)).items()} == {"hard": 21, "not hard": 35}
 
 
-def test_on_test_answers_are_judged_by_the_rules_but_for_repeats(io: StageIO) -> None:
+def test_answers_to_test_are_judged_by_all_rules_except_repeats(io: StageIO) -> None:
     write_answers(io.input("answers"))
     found = look(io, "test")
     assert sliced(found) == {"hard": (24, 0.5), "not hard": (36, 1.0)}
@@ -124,7 +124,7 @@ def test_on_test_answers_are_judged_by_the_rules_but_for_repeats(io: StageIO) ->
     ) == {"hard": (60, 0.8)}
 
 
-def test_a_split_that_was_not_scored_is_marked_and_counted_alone(io: StageIO) -> None:
+def test_a_split_without_scores_is_marked_and_counted_but_not_sliced(io: StageIO) -> None:
     write_answers(io.input("answers"))
     bare = dataclasses.replace(io, inputs={n: io.inputs[n] for n in ("split", "answers")})
     found = look(bare, "test")

@@ -1,4 +1,4 @@
-"""Metrics: equal to scikit-learn's where it defines them, null with a reason where it does not."""
+"""Metrics equal scikit-learn's where it defines them, and are null with a reason elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def has_both(rows: Sequence[Row]) -> bool:
 
 
 @given(ROWS.filter(has_both), st.floats(0, 1))
-def test_defined_metrics_equal_scikit_learns(rows: list[Row], threshold: float) -> None:
+def test_defined_metrics_equal_scikit_learn(rows: list[Row], threshold: float) -> None:
     m = compute(predictions(rows), threshold)
     gold = [r.gold for r in rows]
     said = [int(r.probability is not None and r.probability >= threshold) for r in rows]
@@ -65,7 +65,7 @@ def test_defined_metrics_equal_scikit_learns(rows: list[Row], threshold: float) 
 
 
 @given(ROWS, st.floats(0, 1))
-def test_a_metric_is_null_exactly_where_a_reason_is_given(rows: list[Row], threshold: float) -> None:
+def test_exactly_the_metrics_with_a_reason_are_null(rows: list[Row], threshold: float) -> None:
     written = compute(predictions(rows), threshold).to_json()
     text = json.dumps(written, allow_nan=False)
     assert {k for k, v in written.items() if v is None} == set(written["undefined"])
@@ -83,7 +83,7 @@ def test_confusion_counts_add_up_to_the_rows(rows: list[Row], threshold: float) 
 
 
 @given(ROWS)
-def test_without_a_threshold_predictions_are_undefined_and_probabilities_measured(
+def test_without_a_threshold_only_metrics_of_probabilities_are_defined(
     rows: list[Row],
 ) -> None:
     without, at = compute(predictions(rows), None, "nobody chose"), compute(predictions(rows), 0.5)
@@ -139,7 +139,7 @@ def test_a_certain_error_costs_the_clipped_loss_not_infinity() -> None:
     assert compute(predictions([row(1, 0.0)]), 0.5)["log_loss"] == pytest.approx(-math.log(1e-12))
 
 
-def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
+def test_rows_of_one_class_have_accuracy_and_reasons_for_the_rest() -> None:
     m = compute(predictions([row(0, 0.2), row(0, 0.1)]), 0.5)
     assert m["accuracy"] == 1
     assert set(m.undefined) == {
@@ -162,7 +162,7 @@ def test_an_impossible_probability_is_refused_with_its_row(bad: float) -> None:
         compute(predictions([row(1, bad, name="spam-7")]), 0.5)
 
 
-def test_predecessors_names_and_integers_are_kept() -> None:
+def test_the_field_names_of_the_predecessor_are_kept() -> None:
     written = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5).to_json()
     kept = ["loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"]
     kept += ["decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall"]
@@ -197,7 +197,7 @@ def specificity() -> Iterator[str]:
     METRICS.remove("specificity")
 
 
-def test_a_metric_of_another_package_is_in_files_in_the_bootstrap_and_in_cache_keys(specificity: str) -> None:
+def test_a_registered_metric_is_in_files_bootstrap_and_cache_keys(specificity: str) -> None:
     rows = [row(1, 0.9), row(0, 0.6), row(0, 0.1)]
     assert compute(predictions(rows), 0.5)[specificity] == 0.5
     written = compute(predictions(rows), 0.5).to_json()
@@ -224,7 +224,7 @@ def rows_of(tp: int, fp: int, fn: int, tn: int) -> list[Row]:
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=5))
-def test_many_tables_at_once_give_what_the_rows_of_each_give(tables: list[tuple[int, ...]]) -> None:
+def test_vectorized_metrics_equal_those_of_each_table(tables: list[tuple[int, ...]]) -> None:
     tp, fp, fn, tn = (np.array(column) for column in zip(*tables, strict=True))
     many = Counts.of(tp, fp, tp + fn, fp + tn)
     each = [compute(predictions(rows_of(*table)), 0.5) for table in tables]

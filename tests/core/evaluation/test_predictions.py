@@ -1,4 +1,4 @@
-"""A score meets a threshold in one way: by number or by column, in memory or read back, in any precision."""
+"""A score gives the same decision alone or in an array, from memory or a file, in any precision."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def test_a_score_is_calibrated_in_float64(kind: str) -> None:
     assert calibrator.apply_to(scored(*low)).probability.tolist() == found.tolist()
 
 
-def test_what_has_no_probability_is_below_every_threshold() -> None:
+def test_a_missing_probability_is_below_every_threshold() -> None:
     assert at_or_above(np.array([np.nan, 0.0, 1.0]), 0.0).tolist() == [False, True, True]

@@ -1,4 +1,4 @@
-"""P(label) where the model says it, checked against whole sequences through a real (tiny) model."""
+"""Label probabilities equal those of whole sequences of a small real model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def encoder(tokenizer: ChatTokenizer, target: str) -> Encoder:
 
 
 def by_hand(sampler: Sampler, e: Encoder, example: Example) -> tuple[float, float]:
-    """P(0) and P(1) directly after the prompt, from whole sequences, one at a time."""
+    """P(0) and P(1) directly after the prompt, from one whole sequence at a time."""
     prompt = e.prompt_with_room(e.tokenizer.encode_texts([example.text])[0], e.label_tokens).tokens
     out = []
     for label in (0, 1):
@@ -66,7 +66,7 @@ def scored(sampler: Sampler, e: Encoder, settings: ScoreSettings) -> Predictions
 
 
 @pytest.mark.parametrize("target", ["label_only", "label_first"])
-def test_the_probability_is_that_of_the_label_block_directly_after_the_prompt(
+def test_the_label_block_is_scored_directly_after_the_prompt(
     sampler: Sampler, tokenizer: ChatTokenizer, target: str
 ) -> None:
     e = encoder(tokenizer, target)
@@ -80,7 +80,7 @@ def test_the_probability_is_that_of_the_label_block_directly_after_the_prompt(
     assert found.gold is None
 
 
-def test_reasons_are_generated_for_the_first_rows_only_and_change_no_probability(
+def test_reasoning_is_generated_for_the_first_rows_and_changes_no_probability(
     sampler: Sampler, tokenizer: ChatTokenizer
 ) -> None:
     e = encoder(tokenizer, "label_first")
@@ -93,9 +93,7 @@ def test_reasons_are_generated_for_the_first_rows_only_and_change_no_probability
     assert added.generated == said.generated
 
 
-def test_a_reasoning_that_never_ends_has_no_place_for_a_label(
-    sampler: Sampler, tokenizer: ChatTokenizer
-) -> None:
+def test_unfinished_reasoning_has_no_label_probability(sampler: Sampler, tokenizer: ChatTokenizer) -> None:
     found = scored(sampler, encoder(tokenizer, "reason_first"), ScoreSettings(6))
     assert np.isnan(found.probability).all()
     assert found.invalid.all()
@@ -103,6 +101,6 @@ def test_a_reasoning_that_never_ends_has_no_place_for_a_label(
     assert all(g.text and g.finish == "length" for g in found.generated)
 
 
-def test_masses_that_no_float_holds_are_no_probability() -> None:
+def test_logsumexp_accepts_minus_infinity() -> None:
     assert logsumexp([-math.inf, -math.inf]) == -math.inf
     assert logsumexp([0.0, -math.inf]) == 0.0

@@ -1,4 +1,4 @@
-"""Exact tests, and comparisons whose interval, p-value and verdict never disagree."""
+"""Exact tests, and comparisons whose interval, p-value and verdict agree."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
 from core.config import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, compare
+from core.evaluation.predictions import Bools
 from core.intervals import (
     ALPHA,
     POWER,
@@ -30,14 +30,15 @@ from core.intervals import (
 from tests.core.evaluation.scored import draw
 
 
-def rights(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+def rights(both: int, only_a: int, only_b: int, neither: int) -> tuple[Bools, Bools]:
+    """Which rows A and B have right."""
     a = [True] * (both + only_a) + [False] * (only_b + neither)
     b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
     return np.array(a, dtype=np.bool_), np.array(b, dtype=np.bool_)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))
-def test_mcnemar_is_scipys_exact_binomial_test(only_a: int, only_b: int, other: int) -> None:
+def test_mcnemar_equals_the_exact_binomial_test_of_scipy(only_a: int, only_b: int, other: int) -> None:
     found = mcnemar(*rights(other, only_a, only_b, 1))
     assert (found.only_a, found.only_b, found.both, found.neither) == (only_a, only_b, other, 1)
     n = only_a + only_b
@@ -51,7 +52,7 @@ def test_mcnemar_is_scipys_exact_binomial_test(only_a: int, only_b: int, other: 
         assert found.mid_p < found.p or only_a == only_b
 
 
-def test_scorers_that_never_differ_have_a_p_of_one() -> None:
+def test_scorers_that_never_differ_have_a_p_value_of_one() -> None:
     found = mcnemar(*rights(10, 0, 0, 3))
     assert (found.p, found.mid_p, found.discordant) == (1.0, 1.0, 0)
 
@@ -66,8 +67,8 @@ def test_the_detectable_difference_solves_its_equation(rows: int, share: float) 
     assert np.sqrt(rows) * d == pytest.approx(Z95 * np.sqrt(r) + Z_POWER * np.sqrt(r - d * d), abs=1e-9)
 
 
-def test_the_detectable_difference_is_found_four_times_in_five() -> None:
-    """Rows drawn with that difference, tested with the mid-p test, whose level is near to the nominal."""
+def test_the_detectable_difference_has_80_percent_power() -> None:
+    """Draw rows with that difference; the level of the mid-p test is close to the nominal one."""
     rows, share = 600, 0.2
     d = detectable_accuracy(round(rows * share), rows)
     assert d is not None
@@ -78,34 +79,34 @@ def test_the_detectable_difference_is_found_four_times_in_five() -> None:
 
 
 @pytest.mark.parametrize(("discordant", "rows"), [(0, 100), (3, 100), (0, 0)])
-def test_too_few_discordant_rows_can_show_no_difference(discordant: int, rows: int) -> None:
+def test_few_discordant_rows_have_no_detectable_difference(discordant: int, rows: int) -> None:
     assert detectable_accuracy(discordant, rows) is None
 
 
-def test_the_normal_quantiles_are_scipys() -> None:
+def test_normal_quantiles_equal_scipy() -> None:
     assert pytest.approx(stats.norm.ppf(1 - ALPHA / 2), abs=1e-12) == Z95
     assert pytest.approx(stats.norm.ppf(POWER), abs=1e-12) == Z_POWER
 
 
-def test_what_does_not_vary_has_no_detectable_difference() -> None:
+def test_constant_differences_have_no_detectable_difference() -> None:
     assert detectable(np.zeros(100)) is None
     assert detectable(np.array([0.0, 2.0])) == pytest.approx((Z95 + Z_POWER) * np.sqrt(2))
 
 
-def test_the_bootstraps_p_is_never_zero_and_one_where_nothing_differs() -> None:
+def test_the_bootstrap_p_value_is_never_zero_and_one_for_equal_scorers() -> None:
     assert bootstrap_p(np.zeros(99)) == 1
     assert bootstrap_p(np.ones(99)) == pytest.approx(2 / 100)
     assert bootstrap_p(np.full(5, np.nan)) is None
 
 
-def test_holms_steps_by_hand() -> None:
+def test_holm_adjusts_as_computed_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, None, 0.6]) == pytest.approx([1.0, None, 1.0])
     assert holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_rejects_what_stepping_down_rejects(ps: list[float]) -> None:
+def test_holm_rejects_the_same_as_stepping_down(ps: list[float]) -> None:
     adjusted = holm(ps)
     order = np.argsort(ps, kind="stable")
     rejected = set()
@@ -117,7 +118,7 @@ def test_holm_rejects_what_stepping_down_rejects(ps: list[float]) -> None:
     assert all(p is not None and p >= raw for p, raw in zip(adjusted, ps, strict=True))
 
 
-def test_differences_that_vary_in_their_last_bits_alone_do_not_vary() -> None:
+def test_rounding_errors_do_not_count_as_variation() -> None:
     third = np.array([0.1 + 0.2, 0.3] * 50)
     assert third.std() > 0
     assert detectable(third) is None
@@ -136,7 +137,7 @@ def compared(
     steps: int = 0,
     group: int = 0,
 ) -> list[Comparison]:
-    """A scorer against others that are worse, equal or better, at thresholds of their own."""
+    """Compare a scorer with others that are worse, equal or better, each at its own threshold."""
     rng = np.random.default_rng(seed)
     sample = draw(rows, seed=seed, share=share, apart=0.35, steps=steps)
     if share == 0:
@@ -160,7 +161,7 @@ def compared(
     steps=st.sampled_from([0, 4]),
     group=st.sampled_from([0, 0, 3]),
 )
-def test_the_verdict_is_what_the_interval_shows(
+def test_verdict_interval_and_p_value_agree(
     seed: int, rows: int, others: int, resamples: int, share: float, steps: int, group: int
 ) -> None:
     made = compared(
@@ -183,8 +184,8 @@ def test_the_verdict_is_what_the_interval_shows(
             assert even is (low <= 0 <= high)
 
 
-def test_many_comparisons_hold_together() -> None:
-    """In at least about 95 of 100 data sets all five intervals hold their true differences at once."""
+def test_simultaneous_intervals_cover_all_differences_at_once() -> None:
+    """All five intervals contain their true differences in about 95 % of data sets."""
     rng = np.random.default_rng(5)
     truth = np.array([0.0, 0.05, 0.1, 0.1, 0.2])
     alone = together = 0
@@ -207,7 +208,7 @@ def _holds(interval: tuple[float, float] | None, value: float) -> bool:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8), st.sampled_from([0.0, 0.5, 0.95]))
-def test_an_interval_is_between_that_of_one_comparison_and_bonferronis(
+def test_simultaneous_intervals_are_between_single_and_bonferroni_intervals(
     seed: int, many: int, alike: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -229,7 +230,7 @@ def test_one_comparison_has_the_percentile_interval() -> None:
     assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2e-3)
 
 
-def test_ten_thousand_resamples_resolve_every_interval_of_a_report_and_too_few_are_named() -> None:
+def test_too_few_resamples_for_the_comparisons_are_noted() -> None:
     rng = np.random.default_rng(2)
     drawn = [rng.normal(0, 1, 10_000) for _ in range(20)]
     assert Family.of(drawn).rank >= 10
@@ -243,7 +244,7 @@ def test_ten_thousand_resamples_resolve_every_interval_of_a_report_and_too_few_a
     assert "of 400 resamples" in (rough.note or "")
 
 
-def test_an_end_that_rounds_to_zero_shows_on_which_side_it_is() -> None:
+def test_interval_ends_near_zero_show_their_sign() -> None:
     positive = np.arange(400) % 2 == 0
     p = np.where(positive, 0.9, 0.1)
     near = np.where(positive, 0.8999, 0.1001)
@@ -254,8 +255,8 @@ def test_an_end_that_rounds_to_zero_shows_on_which_side_it_is() -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
-def test_the_exact_interval_of_accuracy_inverts_mcnemars_test(only_a: int, only_b: int, same: int) -> None:
-    test = mcnemar(*_rights(only_a, only_b, same))
+def test_the_exact_interval_of_accuracy_inverts_mcnemar(only_a: int, only_b: int, same: int) -> None:
+    test = mcnemar(*rights(same, only_a, only_b, 0))
     low, high = exact_interval(test)
     assert (test.p > ALPHA) is (low <= 0 <= high)
     rows = only_a + only_b + same
@@ -263,17 +264,8 @@ def test_the_exact_interval_of_accuracy_inverts_mcnemars_test(only_a: int, only_
         assert low <= (only_a - only_b) / rows <= high
 
 
-def _rights(only_a: int, only_b: int, same: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    a = [True] * only_a + [False] * only_b + [True] * same
-    b = [False] * only_a + [True] * only_b + [True] * same
-    return np.array(a, dtype=np.bool_), np.array(b, dtype=np.bool_)
-
-
-# One class, one row, equal rows
-
-
 def of_one_class(rows: int, *, positive: bool, seed: int = 0) -> Comparison:
-    """Two scorers that are nearly constant, on rows of one class."""
+    """Compare two nearly constant scorers on rows of one class."""
     rng = np.random.default_rng(seed)
     gold = np.full(rows, positive)
     a, b = 0.3 + rng.uniform(0, 1e-3, rows), 0.6 + rng.uniform(0, 1e-3, rows)
@@ -283,7 +275,7 @@ def of_one_class(rows: int, *, positive: bool, seed: int = 0) -> Comparison:
 
 @pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize("rows", [9, 30, 400])
-def test_one_class_is_a_real_verdict_in_what_is_no_ranking(rows: int, positive: bool) -> None:
+def test_rows_of_one_class_have_verdicts_except_for_rankings(rows: int, positive: bool) -> None:
     found = of_one_class(rows, positive=positive).differences
     winner = "B is better than A" if positive else "A is better than B"
     for name in ("log_loss", "brier", "accuracy"):
@@ -296,7 +288,7 @@ def test_one_class_is_a_real_verdict_in_what_is_no_ranking(rows: int, positive: 
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_a_handful_of_rows_of_one_class_is_not_testable(rows: int) -> None:
+def test_few_rows_of_one_class_are_not_testable(rows: int) -> None:
     found = of_one_class(rows, positive=False).differences
     for name in ("log_loss", "brier"):
         assert f"not testable: their probabilities differ on {rows} row" in found[name].verdict
@@ -305,7 +297,7 @@ def test_a_handful_of_rows_of_one_class_is_not_testable(rows: int) -> None:
         assert (found[name].low, found[name].high, found[name].detectable) == (None, None, None)
 
 
-def test_equal_rows_of_one_class_are_as_good_as_nearly_equal_ones() -> None:
+def test_constant_scorers_on_one_class_are_compared() -> None:
     gold = np.zeros(20, dtype=np.bool_)
     judged = [Judged(np.full(20, p), np.zeros(20, dtype=np.bool_)) for p in (0.3, 0.2, 0.3)]
     worse, same = compare(gold, ["A", "B", "C"], judged, bootstrap(gold, judged, resamples=999))
@@ -315,8 +307,8 @@ def test_equal_rows_of_one_class_are_as_good_as_nearly_equal_ones() -> None:
     assert worse.differences["precision"].value is None
 
 
-def test_one_positive_row_bounds_rankings_alone() -> None:
-    """A ranking of one positive among 30 rows has 30 orders; log loss has 30 rows to be better on."""
+def test_one_positive_row_makes_only_rankings_untestable() -> None:
+    """A ranking with one positive among 30 rows has 30 orders; log loss has 30 rows."""
     positive = np.arange(30) == 0
     a, b = np.where(positive, 0.9, 0.1), np.where(positive, 0.2, 0.8)
     judged = [Judged(a, a >= 0.5), Judged(b, b >= 0.5)]
@@ -327,7 +319,7 @@ def test_one_positive_row_bounds_rankings_alone() -> None:
     assert found["auroc"].low is None
 
 
-def test_every_metric_has_a_sentence_whatever_the_rows() -> None:
+def test_every_metric_has_a_sentence_for_any_rows() -> None:
     for share in (0.0, 1.0, 0.3):
         for rows in (1, 3):
             (c,) = compared(3, rows=rows, share=share)

@@ -1,4 +1,4 @@
-"""The threshold: equal to trying every candidate with fractions, and its spread over resamples."""
+"""The threshold equals that of brute force with fractions; its spread over resamples."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def table(scored: Scored, t: float) -> tuple[int, int, int, int]:
 
 
 def rank(scored: Scored, t: float, config: ThresholdConfig) -> tuple[Fraction | float, ...] | None:
-    """Larger is better; None where the threshold is not allowed. In fractions, whatever the size."""
+    """The exact rank of a threshold, larger is better; None if it is not allowed."""
     tp, fp, fn, tn = table(scored, t)
     near = (-abs(t - 0.5), -t)
     precision = Fraction(tp, tp + fp) if tp + fp else None
@@ -96,7 +96,7 @@ def is_defined(scored: Scored) -> bool:
 @example([(0, 0.0), (1, 1.0)], MACRO)
 @example([(0, 1.0), (1, 0.0)], MACRO)
 @example([(1, 0.25), (0, 0.5), (1, 0.75), (0, None)], MACRO)
-def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored, config: ThresholdConfig) -> None:
+def test_the_threshold_equals_that_of_brute_force(scored: Scored, config: ThresholdConfig) -> None:
     found = chosen(scored, config)
     assert found.value == by_brute_force(scored, config)
     if found.value is None:
@@ -112,7 +112,7 @@ def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored, config: 
 
 
 @given(ROWS.filter(is_defined))
-def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
+def test_no_other_threshold_has_a_larger_macro_f1(scored: Scored) -> None:
     best = rank(scored, chosen(scored).value or 0.0, MACRO) or (Fraction(0),)
     observed = [p for _, p in scored if p is not None]
     for t in [*observed, *(math.nextafter(p, 1) for p in observed), 0.5]:
@@ -120,7 +120,7 @@ def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
 
 
 @given(ROWS.filter(is_defined), LEVELS)
-def test_what_is_asked_for_is_kept_or_refused_and_never_nearly(scored: Scored, level: float) -> None:
+def test_constraints_hold_exactly_or_there_is_no_threshold(scored: Scored, level: float) -> None:
     precise = chosen(scored, ThresholdConfig(objective="recall_at_precision", precision=level))
     found = chosen(scored, ThresholdConfig(objective="precision_at_recall", recall=level))
     few = chosen(scored, ThresholdConfig(objective="share_flagged", share=level))
@@ -130,7 +130,7 @@ def test_what_is_asked_for_is_kept_or_refused_and_never_nearly(scored: Scored, l
 
 
 @given(ROWS.filter(is_defined), CONFIGS, st.randoms())
-def test_the_order_of_rows_does_not_matter(scored: Scored, config: ThresholdConfig, random: object) -> None:
+def test_the_threshold_ignores_row_order(scored: Scored, config: ThresholdConfig, random: object) -> None:
     shuffled = list(scored)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert chosen(shuffled, config) == chosen(scored, config)
@@ -168,7 +168,7 @@ def test_the_order_of_rows_does_not_matter(scored: Scored, config: ThresholdConf
         ),
     ],
 )
-def test_an_objective_out_of_reach_is_null_with_the_reason(
+def test_an_unreachable_objective_is_null_with_a_reason(
     scored: Scored, config: dict[str, object], reason: str
 ) -> None:
     found = chosen(scored, ThresholdConfig.model_validate(config))
@@ -176,13 +176,13 @@ def test_an_objective_out_of_reach_is_null_with_the_reason(
     json.dumps(dataclasses.asdict(found), allow_nan=False)
 
 
-def test_share_flagged_needs_no_positive() -> None:
+def test_share_flagged_works_without_positives() -> None:
     found = chosen([(0, 0.9), (0, 0.5), (0, 0.1)], ThresholdConfig(objective="share_flagged", share=0.4))
     assert found.value == pytest.approx(0.7)
     assert found.reached == pytest.approx(1 / 3)
 
 
-def test_macro_f1_out_of_reach_is_the_default_as_for_every_checkpoint() -> None:
+def test_macro_f1_of_one_class_uses_the_default_threshold() -> None:
     assert chosen([(0, 0.9), (0, 0.5)], ThresholdConfig()).value == 0.5
 
 
@@ -195,15 +195,13 @@ def test_macro_f1_out_of_reach_is_the_default_as_for_every_checkpoint() -> None:
         ({"objective": "cost", "cost_ratio": 0}, "greater than 0"),
     ],
 )
-def test_a_number_without_its_objective_is_refused_and_the_other_way_round(
-    given: dict[str, object], message: str
-) -> None:
+def test_objectives_and_their_numbers_must_match(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ThresholdConfig.model_validate(given)
 
 
-def test_a_hundred_thousand_ties_are_settled_without_trying_each() -> None:
-    """All negatives between two positives tie in recall, all candidates in cost: still one pass."""
+def test_100_000_ties_are_resolved_in_one_pass() -> None:
+    """All negatives between two positives tie in recall, and all candidates in cost."""
     sample = draw(100_000, seed=1, share=0.001)
     started = time.perf_counter()
     for config in (
@@ -214,7 +212,7 @@ def test_a_hundred_thousand_ties_are_settled_without_trying_each() -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_a_million_rows_keep_whole_numbers_whole() -> None:
+def test_costs_of_a_million_rows_are_exact() -> None:
     positive = np.arange(1_000_000) % 2 == 0
     p = np.linspace(0, 1, 1_000_000)
     found = choose(positive, p, ThresholdConfig(objective="cost", cost_ratio=1e6))
@@ -223,7 +221,7 @@ def test_a_million_rows_keep_whole_numbers_whole() -> None:
     assert found.candidates == 1_000_001
 
 
-def test_classes_that_part_cleanly_get_the_middle_of_the_gap() -> None:
+def test_separable_classes_get_the_middle_of_the_gap() -> None:
     found = chosen([(0, 0.1), (0, 0.2), (1, 0.6), (1, 0.9)])
     assert found.value == pytest.approx(0.4)
     assert found.reached == found.accuracy == 1
@@ -244,14 +242,14 @@ def test_rows_without_a_probability_are_negative_at_any_threshold() -> None:
         ([(0, None), (1, None)], "the default 0.5: none of 2 rows has a probability"),
     ],
 )
-def test_the_default_says_why(scored: Scored, reason: str) -> None:
+def test_the_default_threshold_has_a_reason(scored: Scored, reason: str) -> None:
     found = chosen(scored)
     assert found.value == 0.5
     assert found.reached is None
     assert found.reason.startswith(reason)
 
 
-def test_a_hundred_thousand_rows_are_as_exact_as_thirty() -> None:
+def test_the_threshold_of_100_000_rows_is_optimal() -> None:
     rng = np.random.default_rng(0)
     positive = rng.random(100_000) < 0.2
     p = np.clip(rng.normal(0.3 + 0.3 * positive, 0.15), 0, 1)
@@ -270,7 +268,7 @@ def choose_at(positive: np.ndarray, p: np.ndarray, t: float) -> float:
 
 
 @given(ROWS, st.data())
-def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.DataObject) -> None:
+def test_weights_equal_repeated_rows(scored: Scored, data: st.DataObject) -> None:
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(scored), max_size=len(scored)))
     repeated = [row for row, k in zip(scored, weights, strict=True) for _ in range(k)]
     if not has_both(repeated) or all(p is None for _, p in repeated):
@@ -285,9 +283,7 @@ def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.Data
 
 @pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
 @pytest.mark.parametrize("says", [np.nan, 0.0, 0.4, 1.0])
-def test_rows_that_all_say_the_same_or_nothing_have_a_spread_too(
-    config: ThresholdConfig, says: float
-) -> None:
+def test_constant_and_missing_probabilities_have_a_spread(config: ThresholdConfig, says: float) -> None:
     positive = np.arange(12) % 3 == 0
     found = spread(positive, np.full(12, says), 0.5, config, resamples=20)
     out_of_reach = {"recall_at_precision", "share_flagged"} | (
@@ -296,7 +292,7 @@ def test_rows_that_all_say_the_same_or_nothing_have_a_spread_too(
     assert found.unreached == (20 if config.objective in out_of_reach else 0)
 
 
-def test_more_rows_make_the_threshold_surer() -> None:
+def test_more_rows_narrow_the_range_of_thresholds() -> None:
     widths = []
     for n in (100, 2500):
         sample = draw(n, seed=1)
@@ -310,7 +306,7 @@ def test_more_rows_make_the_threshold_surer() -> None:
     assert widths[1] < widths[0] / 1.5
 
 
-def test_what_was_fitted_looks_better_than_it_is() -> None:
+def test_optimism_is_positive_on_fitted_rows() -> None:
     sample = draw(80, seed=2)
     for config, sign in ((MACRO, 1), (ThresholdConfig(objective="cost", cost_ratio=4), 1)):
         at = choose(sample.positive, sample.probability, config).value
@@ -332,7 +328,7 @@ def test_resamples_without_a_threshold_are_counted() -> None:
     assert 0 < found.unreached < 200
 
 
-def test_equal_seeds_give_equal_spreads() -> None:
+def test_the_spread_depends_on_the_seed() -> None:
     sample = draw(60, seed=4)
     one, other, third = (
         spread(sample.positive, sample.probability, 0.5, MACRO, resamples=100, seed=seed)
@@ -342,7 +338,7 @@ def test_equal_seeds_give_equal_spreads() -> None:
     assert one != third
 
 
-def test_the_frozen_thresholds_objective_is_that_of_the_rows() -> None:
+def test_the_objective_of_the_spread_is_that_of_all_rows() -> None:
     sample = draw(60, seed=5)
     found = spread(sample.positive, sample.probability, 0.4, ThresholdConfig(objective="f1"), resamples=50)
     said = sample.probability >= 0.4

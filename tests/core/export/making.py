@@ -1,4 +1,4 @@
-"""Metrics with chosen qualities, for tests of what is written of them."""
+"""Metrics with chosen values, for tests of the files that contain them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.core.evaluation.scored import Row, predictions
 
 
 def metrics(right: int, *, n: int = 100) -> Metrics:
-    """Of `n` rows, a fifth positive, the first `right` are scored 0.9 for their label, others 0.1."""
+    """Metrics of `n` rows, a fifth positive, whose first `right` rows are scored correctly."""
     rows = []
     for i in range(n):
         gold = int(i % 5 == 0)
@@ -19,10 +19,10 @@ def metrics(right: int, *, n: int = 100) -> Metrics:
 
 
 def constant(n: int = 100) -> Metrics:
-    """The majority's metrics on the same rows."""
+    """Metrics of the majority baseline on the same rows."""
     return compute(predictions([Row(f"r{i}", int(i % 5 == 0), 0.4) for i in range(n)]), 0.5)
 
 
 def with_values(metrics: Metrics, **values: float | None) -> Metrics:
-    """The same with other values."""
+    """Replace some values."""
     return replace(metrics, values={**metrics.values, **values})

@@ -1,4 +1,4 @@
-"""A chat template that asks for the present date: every prompt of a run and of its bundle is the same."""
+"""Chat templates that insert the current date: a run and its bundle use one fixed date in every prompt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATED = "{{ '<|im_start|>system\\nIt is ' + strftime_now('%A, %-d %B %Y %H:%M') 
 
 @pytest.fixture
 def on_day(monkeypatch: pytest.MonkeyPatch) -> OnDay:
-    """Sets the clock that transformers gives to templates."""
+    """Set the clock that transformers gives to templates."""
 
     def turn(day: str) -> None:
         class Clock(datetime):
@@ -60,7 +60,7 @@ def project(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def opened(config: Path, *overrides: str) -> RunContext:
-    """As every process opens it anew."""
+    """A new context, as each process opens it."""
     prompts = config.parent / "prompts.yaml"
     if not prompts.exists():
         shown = ("teacher_user", "student_user", "student_label_only_user")
@@ -82,7 +82,7 @@ def asked(of: RunContext, text: str) -> str:
 
 
 @pytest.mark.integration
-def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_day: OnDay) -> None:
+def test_training_evaluation_bundle_and_predictions_use_one_date(project: Path, on_day: OnDay) -> None:
     on_day("2031-03-04 10:00")
     of = opened(project)
     maker = Maker(Store.open(of.config.run.root), of)
@@ -132,7 +132,7 @@ def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_
     again.live.close()
 
 
-def test_another_date_is_another_prompt_and_another_key(project: Path, on_day: OnDay) -> None:
+def test_another_date_changes_prompts_and_cache_keys(project: Path, on_day: OnDay) -> None:
     on_day("2031-03-04 10:00")
     of, other = opened(project), opened(project, "student.template_date='2025-01-05'")
     assert "It is Sunday, 5 January 2025 00:00." in asked(other, "You have won")
@@ -150,7 +150,7 @@ def test_another_date_is_another_prompt_and_another_key(project: Path, on_day: O
     assert one != two
 
 
-def test_the_template_before_its_date_is_left_as_it_is(project: Path) -> None:
+def test_the_template_before_its_date_is_unchanged(project: Path) -> None:
     model: ModelSource = resolve_model("./model")
     tokenizer = ChatTokenizer.load(model.folder, {})
     plain = tokenizer.inner.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)

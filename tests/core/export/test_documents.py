@@ -27,7 +27,7 @@ COMMON = ["created_at", "checkpoint_path", "split", *FINGERPRINTS, *DECISION]
 INTERVALS = {"auroc": Interval(0.9, 0.8, 0.95, "bootstrap")}
 
 
-def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
+def test_metrics_of_a_split_keep_the_fields_of_the_predecessor() -> None:
     found: dict[str, Any] = {"metrics": metrics(90), "intervals": INTERVALS, "predictions_path": "test.json"}
     written = SplitMetrics(created_at=AT, split="test", n=100, **found, **OF).to_json()
     assert list(written) == [*COMMON, "n", "predictions_path", "metrics", "intervals"]
@@ -36,7 +36,7 @@ def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
     assert written["intervals"] == {"auroc": dataclasses.asdict(INTERVALS["auroc"])}
 
 
-def test_label_only_metrics_name_no_predictions() -> None:
+def test_label_only_metrics_have_no_predictions_path() -> None:
     written = SplitMetrics(
         created_at=AT, split="val", n=100, metrics=metrics(90), intervals={}, **OF
     ).to_json()
@@ -44,7 +44,7 @@ def test_label_only_metrics_name_no_predictions() -> None:
     assert metrics_name("val", label_only=True) == "metrics_val_label_only.json"
 
 
-def test_the_pointer_keeps_the_predecessors_fields_first() -> None:
+def test_the_pointer_begins_with_the_fields_of_the_predecessor() -> None:
     pointer = Pointer(
         saved_at="2026-01-02T03:04:05+00:00",
         run_name="night",

@@ -1,4 +1,4 @@
-"""The teacher's ledger of a run: nothing that was asked is missing, and nothing is counted twice."""
+"""The teacher's ledger of a run counts every request once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stage(
     )
 
 
-def test_of_a_run_what_its_last_stage_says_counts_once_in_whatever_order_they_come() -> None:
+def test_run_totals_are_counted_once_from_the_last_stage_in_any_order() -> None:
     stages = [stage("night", 40, 40, 0.4), stage("night", 9, 49, 0.49), stage("night", 5, 54, 0.54)]
     for order in (stages, stages[::-1], stages[1:] + stages[:1]):
         found = teacher_ledger(order)
@@ -43,14 +43,14 @@ def test_of_a_run_what_its_last_stage_says_counts_once_in_whatever_order_they_co
         assert ledger(order, STUDENT, {}).usd == 0.54
 
 
-def test_what_another_run_asked_for_a_stage_that_is_reused_is_added() -> None:
+def test_requests_of_other_runs_for_reused_stages_are_added() -> None:
     found = teacher_ledger([stage("night", 40, 40, 0.4), stage("day", 9, 9, 0.1), stage("day", 5, 14, 0.2)])
     assert found is not None
     assert found.runs == ("day", "night")
     assert (found.requests_of_the_run, found.usd_of_the_run) == (54, 0.6)
 
 
-def test_failures_are_added_by_their_words() -> None:
+def test_retries_are_summed_by_message() -> None:
     stages = [
         stage("a", 1, 1, retried={"HTTP 500": 2}),
         stage("a", 1, 2, retried={"HTTP 500": 1, "reset": 4}),
@@ -61,7 +61,7 @@ def test_failures_are_added_by_their_words() -> None:
 
 
 @pytest.mark.parametrize("other", [0.2, None])
-def test_money_is_unknown_where_one_run_had_no_price(other: float | None) -> None:
+def test_cost_is_unknown_if_one_run_had_no_price(other: float | None) -> None:
     stages = [stage("night", 40, 40, None), stage("day", 9, 9, other)]
     found = teacher_ledger(stages)
     assert found is not None
@@ -69,5 +69,5 @@ def test_money_is_unknown_where_one_run_had_no_price(other: float | None) -> Non
     assert ledger(stages, STUDENT, {}).usd is None
 
 
-def test_where_nothing_was_asked_there_is_no_ledger() -> None:
+def test_there_is_no_ledger_without_requests() -> None:
     assert teacher_ledger([]) is None

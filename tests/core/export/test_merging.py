@@ -1,4 +1,4 @@
-"""Merged weights stop where the student was trained to, for whoever generates with them."""
+"""Merged weights stop at the end of turn that the student was trained on, in any library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHOSEN = [shape for shape in SHAPES if shape.name in ("llama2", "llama3", "qwen2
 
 
 def write_model(folder: Path, shape: Shape) -> Encoder:
-    """A base model that ends its turn at once and then goes on, since its own end is another token."""
+    """Save a base model that ends its turn at once and then continues, since its own end is another token."""
     tokenizer = ChatTokenizer.load(shape.save(folder), {})
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     encoder = Encoder(tokenizer, prompts, None, EncodeSettings.of(StudentConfig()))
@@ -47,11 +47,11 @@ def write_model(folder: Path, shape: Shape) -> Encoder:
 
 
 OTHER, FILLER = 3, 4
-"""Tokens that are no end of turn here: the base model's own end, and what it says after the turn."""
+"""Tokens other than the end of turn: the base model's own end, and its output after the turn."""
 
 
 def _end_at_once(model: Any, end: int) -> None:
-    """Whatever precedes, the next token is the end of turn; after that it is FILLER, again and again."""
+    """Make the model generate the end of turn after any prompt, and then FILLER forever."""
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             parameter.zero_()
@@ -64,7 +64,7 @@ def _end_at_once(model: Any, end: int) -> None:
 
 
 def continued(folder: Path, tokens: tuple[int, ...]) -> list[int]:
-    """What transformers generates from a folder after a prompt."""
+    """The tokens that transformers generates after a prompt, with the model in a folder."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompt = torch.tensor([tokens])
     out = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=5, do_sample=False)
@@ -77,7 +77,7 @@ def test_transformers_stops_at_the_trained_end_of_turn(tmp_path: Path, shape: Sh
     base, merged = tmp_path / "base", tmp_path / "merged"
     encoder = write_model(base, shape)
     end, prompt = encoder.chat.end_of_turn, encoder.prompt_tokens("You have won")
-    assert continued(base, prompt) == [end, FILLER, FILLER, FILLER, FILLER], "the base model goes on"
+    assert continued(base, prompt) == [end, FILLER, FILLER, FILLER, FILLER], "the base model continues"
     write_merged(ModelSource(base, "", "base"), None, base, merged, "float32", end_of_turn=end)
     assert jsonio.read_json(merged / "generation_config.json")["eos_token_id"] == end
     assert jsonio.read_json(merged / "config.json")["eos_token_id"] == end
@@ -85,9 +85,7 @@ def test_transformers_stops_at_the_trained_end_of_turn(tmp_path: Path, shape: Sh
 
 
 @pytest.mark.parametrize("shape", CHOSEN, ids=lambda shape: shape.name)
-def test_the_tokenizer_s_end_of_text_follows_unless_the_template_writes_it(
-    tmp_path: Path, shape: Shape
-) -> None:
+def test_the_end_of_text_token_changes_unless_the_template_writes_it(tmp_path: Path, shape: Shape) -> None:
     base, merged = tmp_path / "base", tmp_path / "merged"
     encoder = write_model(base, shape)
     (base / "tokenizer_config.json").chmod(0o444)

@@ -1,4 +1,4 @@
-"""Predictions: valid JSON whatever the texts hold, a record a line, in the order of the data."""
+"""Files of predictions are valid JSON for any text, with one record per line in the order of the data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def written(
 
 
 @given(st.lists(st.tuples(ANY_TEXT, st.none() | ANY_TEXT), max_size=5))
-def test_any_text_comes_back_as_it_was_one_record_a_line(
+def test_any_text_reads_back_equal_with_one_record_per_line(
     tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str | None]]
 ) -> None:
     path = tmp_path_factory.mktemp("p") / "test.json"
@@ -54,7 +54,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
     assert [json.loads(line.rstrip(b",")) for line in lines[1:-1]] == back
 
 
-def test_the_fields_of_a_record_and_their_order() -> None:
+def test_record_fields_and_their_order() -> None:
     lower = Calibrator("platt", {"slope": 1.0, "shift": -0.1}, "platt", 1, 1, None, None, "as asked")
     rows = predictions([scored("spam-9", truncated_tokens=3)])
     (made,) = written("val", [Example("spam-9", "hello", 1)], rows, Decision(lower, 0.35, "for a test"))
@@ -93,7 +93,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
         (scored(probability=None), False, None, None, None),
     ],
 )
-def test_what_the_model_says_is_told_apart_from_what_was_decided(
+def test_the_label_of_the_model_is_separate_from_the_decision(
     row: Row, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
     (made,) = written("test", [Example("a", "t", 1)], predictions([row]), Decision.by_definition(0.2))
@@ -102,7 +102,7 @@ def test_what_the_model_says_is_told_apart_from_what_was_decided(
     assert made.predicted == (0 if row.probability is None else 1)
 
 
-def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
+def test_the_threshold_applies_to_calibrated_probabilities() -> None:
     halved = Calibrator("platt", {"slope": 1.0, "shift": -1.0}, "platt", 1, 1, None, None, "as asked")
     rows = predictions([scored("a", probability=0.5), scored("b", probability=0.8)])
     examples = [Example("a", "t", 1), Example("b", "t", 1)]
@@ -110,7 +110,7 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
     assert [r.uncalibrated_probability for r in made] == [0.5, 0.8]
     assert [round(r.probability or 0, 4) for r in made] == [0.2689, 0.5954]
     assert [r.predicted for r in made] == [0, 1]
-    # What the model itself says is not calibrated.
+    # The model's own label is not calibrated.
     assert [r.pred_label for r in made] == [1, 1]
 
 

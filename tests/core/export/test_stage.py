@@ -1,4 +1,4 @@
-"""A bundle answers as the student did, and nothing that does not belong to it is loaded."""
+"""A bundle gives the student's answers, and altered bundles are refused."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from typing import Any
 import pytest
 
 from core import jsonio
+from core.config import PromptsConfig, StudentConfig
 from core.engines import Sampler
 from core.errors import ModelError, Part, PartFailed
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.export import stage
-from core.export.bundle import open_bundle
+from core.export.bundle import check_first_version, open_bundle
 from core.export.stage import BUNDLE, BundleSettings
 from core.progress import Silent
+from core.prompts import load_prompts
 from core.records import read_examples
 from core.stage import StageIO
 from core.student.encode_stage import EncodeStageSettings, encode
+from core.student.encoding import Encoder, EncodeSettings
+from core.student.tokenizer import ChatTokenizer
 from tests.core.pipeline.making import Made, context
+from tests.core.student.template_shapes import SHAPES, Shape
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 
 def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any) -> Path:
-    """The bundle written once more with other settings, or of other encoded answers."""
+    """Write the bundle again with other settings, or for other encoded answers."""
     call = made.stages["bundle"]
     inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     inputs |= {} if encoded is None else {"encoded": encoded}
@@ -43,7 +48,7 @@ def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any
 
 
 def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float]:
-    """What a bundle says of the small project's val."""
+    """The probabilities of a bundle on val of the small project."""
     opened = open_bundle(folder)
     examples = read_examples(made.store.folder(made.manifests["split"]) / "val.csv")
     settings = ScoreSettings(opened.contents.max_new_tokens)
@@ -53,12 +58,12 @@ def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float]:
 
 
 def exported(made: Made) -> list[float]:
-    """What the student said of them when it was measured."""
+    """The student's probabilities on the same rows when it was evaluated."""
     scored = Predictions.read(made.store.folder(made.manifests["evaluate/6"]) / SCORES)
     return [float(p) for p in scored.probability]
 
 
-def test_a_bundle_that_was_moved_says_what_the_student_said(made: Made, copied: Path) -> None:
+def test_a_moved_bundle_gives_the_same_probabilities(made: Made, copied: Path) -> None:
     found = probabilities(made, copied, open_bundle(copied).sampler("adapter"))
     assert found == pytest.approx(exported(made), abs=1e-6)
 
@@ -74,7 +79,7 @@ def test_merged_weights_need_no_base_model(
         open_bundle(folder).sampler("adapter")
 
 
-def test_parity_tells_how_far_the_ways_to_the_student_are_apart(made: Made, tmp_path: Path) -> None:
+def test_parity_has_the_differences_of_reloaded_and_merged_weights(made: Made, tmp_path: Path) -> None:
     folder = rewritten(made, tmp_path, merged="bfloat16", parity_rows=4)
     parity = jsonio.read_json(folder / "parity.json")
     assert parity["against"] == "trained"
@@ -82,7 +87,7 @@ def test_parity_tells_how_far_the_ways_to_the_student_are_apart(made: Made, tmp_
     assert 0 <= parity["reloaded"]["largest"] < 1e-4 < parity["merged"]["largest"]
 
 
-def test_the_card_tells_what_was_measured_and_what_is_not_known(made: Made, bundle: Path) -> None:
+def test_the_card_has_metrics_and_limits(made: Made, bundle: Path) -> None:
     card = (bundle / "README.md").read_text()
     analysis = jsonio.read_json(made.store.folder(made.manifests["analyse/student"]) / "analysis.json")
     assert f"{analysis['scorers']['student']['intervals']['auroc']['value']:.3f}" in card
@@ -90,14 +95,14 @@ def test_the_card_tells_what_was_measured_and_what_is_not_known(made: Made, bund
     assert "| train | 42 | 14 |" in card
 
 
-def test_a_bundle_holds_no_text_of_the_data(bundle: Path) -> None:
+def test_a_bundle_contains_no_text_of_the_data(bundle: Path) -> None:
     words = "bring the papers"
     held = [p for p in bundle.rglob("*") if p.is_file() and words.encode() in p.read_bytes()]
     assert held == []
 
 
 def change(name: str, old: str, new: str) -> Callable[[Path], None]:
-    """Write other words into a file of a bundle."""
+    """Return a function that replaces text in a file of a bundle."""
 
     def spoil(folder: Path) -> None:
         path = folder / name
@@ -109,7 +114,7 @@ def change(name: str, old: str, new: str) -> Callable[[Path], None]:
 
 
 def consistent(name: str, old: str, new: str) -> Callable[[Path], None]:
-    """As `change`, with the file's digest in bundle.json changed too, as by a hand that means it."""
+    """Return a function that also updates the file's digest in bundle.json."""
 
     def spoil(folder: Path) -> None:
         change(name, old, new)(folder)
@@ -138,9 +143,7 @@ REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "said"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_loading_refuses_what_does_not_belong_to_the_bundle(
-    copied: Path, spoil: Callable[[Path], object], said: str
-) -> None:
+def test_loading_refuses_altered_bundles(copied: Path, spoil: Callable[[Path], object], said: str) -> None:
     spoil(copied)
     with pytest.raises(ModelError, match=said):
         open_bundle(copied)
@@ -154,17 +157,17 @@ def test_another_base_model_is_refused(made: Made, copied: Path, tmp_path: Path)
         open_bundle(copied).sampler("adapter", base=str(other))
 
 
-def test_weights_that_are_not_there_are_refused(bundle: Path) -> None:
+def test_missing_weights_are_refused(bundle: Path) -> None:
     with pytest.raises(ModelError, match="no merged weights"):
         open_bundle(bundle).sampler("merged")
     with pytest.raises(ModelError, match="no server has the weights"):
         open_bundle(bundle).sampler("server")
 
 
-def test_the_card_states_how_many_answers_were_trained_on(
+def test_the_card_has_the_number_of_answers_trained_on(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five answers are longer than student.max_length, so that the encode stage drops them."""
+    """Five answers exceed student.max_length, so the encode stage drops them."""
     monkeypatch.chdir(made.folder)
     rows = list(jsonio.read_jsonl(made.store.folder(made.manifests["reject"]) / "accepted_samples.jsonl"))
     for row in rows[:5]:
@@ -187,7 +190,7 @@ def out_of_space(*arguments: object, **settings: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_merged_weights_that_fail_are_named_and_a_bundle_without_them_answers(
+def test_failing_merged_weights_are_named_and_can_be_left_out(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "write_merged", out_of_space)
@@ -201,7 +204,7 @@ def test_merged_weights_that_fail_are_named_and_a_bundle_without_them_answers(
     )
 
 
-def test_a_parity_check_that_fails_is_named_and_the_card_says_that_nothing_was_checked(
+def test_a_failing_parity_check_is_named_and_can_be_left_out(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "compare_ways", out_of_space)
@@ -214,7 +217,7 @@ def test_a_parity_check_that_fails_is_named_and_the_card_says_that_nothing_was_c
     open_bundle(folder)
 
 
-def test_a_bundle_of_the_first_version_is_refused_where_it_asked_with_other_tokens(copied: Path) -> None:
+def test_a_version_0_1_bundle_with_other_prompt_tokens_is_refused(copied: Path) -> None:
     contents = jsonio.read_json(copied / "bundle.json")
     assert contents.pop("encoder_digest") == open_bundle(copied).encoder.digest
     del contents["prompt"]["template_date"]
@@ -223,8 +226,25 @@ def test_a_bundle_of_the_first_version_is_refused_where_it_asked_with_other_toke
         open_bundle(copied)
 
 
-def test_a_bundle_whose_prompt_has_other_tokens_is_refused(copied: Path) -> None:
+def test_a_bundle_with_other_prompt_tokens_is_refused(copied: Path) -> None:
     contents = jsonio.read_json(copied / "bundle.json")
     jsonio.write_json(copied / "bundle.json", {**contents, "encoder_digest": "0" * 64})
     with pytest.raises(ModelError, match="the tokens of the prompt of the bundle"):
         open_bundle(copied)
+
+
+REPO = Path(__file__).resolve().parents[3]
+ALIKE = {"smollm2", "qwen2.5", "whitespace"}
+"""Templates that version 0.1 tokenized in the same way, if the text has no space around it."""
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_version_0_1_bundles_open_only_with_equal_prompt_tokens(tmp_path: Path, shape: Shape) -> None:
+    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
+    tokenizer = ChatTokenizer.load(shape.save(tmp_path), {})
+    encoder = Encoder(tokenizer, prompts, None, EncodeSettings.of(StudentConfig()))
+    if shape.name in ALIKE:
+        check_first_version(tmp_path, encoder)
+        return
+    with pytest.raises(ModelError, match=r"version 0\.1"):
+        check_first_version(tmp_path, encoder)

@@ -1,4 +1,4 @@
-"""A student of the small project, and its texts as a table."""
+"""The student of the small project, its texts as a table, and a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.small_project import texts
 
 @pytest.fixture
 def student(bundle: Path) -> Iterator[Student]:
-    """It, with the model in memory."""
+    """The student, with its model in memory."""
     opened = open_bundle(bundle)
     with Student(opened, opened.sampler("adapter", device=Device("cpu", 1))) as loaded:
         yield loaded
@@ -35,5 +35,5 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(bundle: Path, table: Path, tmp_path: Path) -> Job:
-    """The table answered into a CSV beside it."""
+    """The job that answers the table into a CSV file next to it."""
     return Job(bundle, TextSource(str(table), id_column="id"), str(tmp_path / "out.csv"), "csv")

@@ -1,4 +1,4 @@
-"""A table is answered in parts: in order, whole, and never twice."""
+"""A table is answered in parts: completely, in order, and each part once."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def written(path: str) -> list[dict[str, str]]:
 
 
 class Stops(Exception):
-    """Stands for a crash."""
+    """A simulated crash."""
 
 
 class Lent:
-    """The fixture's student, whose model stays open: it counts the texts, and dies after some calls."""
+    """The student of the fixture, which counts texts, crashes after some calls, and stays open."""
 
     def __init__(self, student: Student, calls: int = 99) -> None:
         self.student, self.calls, self.texts = student, calls, 0
@@ -56,7 +56,7 @@ class Lent:
         return self.student(given, **how)
 
     def close(self) -> None:
-        """The student is the fixture's to close."""
+        """The fixture closes the student."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_every_row_is_answered_in_order(job: Job, lent: Lent) -> None:
     assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
     assert (found.rows, found.unanswered, found.reused) == (60, 0, 0)
     assert found.errors == sum(row["error"] != "" for row in rows)
-    # The small student says neither label, which evaluations call invalid, and so does every row here.
+    # The small student puts its probability on neither label, so every row is invalid.
     assert {row["error"] for row in rows} == {
         "100.0% of the probability is on neither label; evaluations count such a row as invalid"
     }
@@ -80,7 +80,7 @@ def test_every_row_is_answered_in_order(job: Job, lent: Lent) -> None:
     assert sorted(p.name for p in Path(job.output).parent.iterdir()) == ["new.csv", "out.csv"]
 
 
-def test_what_was_answered_before_a_crash_is_not_answered_again(job: Job, lent: Lent) -> None:
+def test_parts_answered_before_a_crash_are_reused(job: Job, lent: Lent) -> None:
     dies, lives = Lent(lent.student, 2), Lent(lent.student)
     with pytest.raises(Stops):
         answer(job, lambda: dies)
@@ -92,29 +92,29 @@ def test_what_was_answered_before_a_crash_is_not_answered_again(job: Job, lent: 
     assert Path(job.output).read_bytes() == Path(whole.output).read_bytes()
 
 
-def test_an_input_that_cannot_be_read_leaves_nothing_behind(job: Job, lent: Lent, table: Path) -> None:
+def test_an_unreadable_input_leaves_no_files(job: Job, lent: Lent, table: Path) -> None:
     table.write_text("id,other\na,b\n")
     with pytest.raises(UserError):
         answer(job, lambda: lent)
     assert [p.name for p in Path(job.output).parent.iterdir()] == ["new.csv"]
 
 
-def test_answers_without_their_job_are_not_reused(job: Job, lent: Lent) -> None:
-    """A kill while the parts are removed can leave answers whose job is gone."""
+def test_parts_without_their_job_file_are_not_reused(job: Job, lent: Lent) -> None:
+    """A kill while the parts are removed can leave answers without their job file."""
     with pytest.raises(Stops):
         answer(job, lambda: Lent(lent.student, 2))
     (job.parts / "job.json").unlink()
     assert answer(job, lambda: lent).reused == 0
 
 
-def test_a_job_that_is_all_answered_loads_no_model(job: Job, lent: Lent) -> None:
+def test_a_fully_answered_job_loads_no_model(job: Job, lent: Lent) -> None:
     with held(job) as rows:
         assert jobs.answer(job, range(4), rows, cast(Any, lambda: lent), Silent()) == 60
         found = run(job, lambda: pytest.fail("the model was loaded"), rows)
     assert found.reused == found.rows == 60
 
 
-def test_formats_hold_the_same(job: Job, lent: Lent, tmp_path: Path) -> None:
+def test_all_output_formats_have_the_same_content(job: Job, lent: Lent, tmp_path: Path) -> None:
     lines = replace(job, output=str(tmp_path / "out.jsonl"), format="jsonl", reasoning=True)
     table = replace(job, output=str(tmp_path / "out.parquet"), format="parquet", reasoning=True)
     answer(lines, lambda: lent)
@@ -124,7 +124,7 @@ def test_formats_hold_the_same(job: Job, lent: Lent, tmp_path: Path) -> None:
     assert list(found[0]) == ["id", "label", "probability", "threshold", "error", "reasoning", "rules"]
 
 
-def test_a_bad_row_passes_through_with_its_error(job: Job, lent: Lent, table: Path) -> None:
+def test_a_bad_row_is_written_with_its_error(job: Job, lent: Lent, table: Path) -> None:
     lines = table.read_text().splitlines()
     table.write_text("\n".join([*lines[:2], "bad,", *lines[2:]]) + "\n")
     found = answer(job, lambda: lent)
@@ -134,8 +134,8 @@ def test_a_bad_row_passes_through_with_its_error(job: Job, lent: Lent, table: Pa
     assert found.unanswered == 1
 
 
-def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent: Lent, table: Path) -> None:
-    """ROW2: one row written for each row, in order; a part is 16 rows."""
+def test_errors_in_reused_parts_are_counted(job: Job, lent: Lent, table: Path) -> None:
+    """One row is written for each row, in order; a part has 16 rows."""
     good = [(id_, text.replace(",", "")) for id_, text, _ in texts()]
     lines = ["id,text,", *(f"{id_},{text}," for id_, text in good)]
     for at, bad in (
@@ -159,7 +159,7 @@ def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent:
     assert ids[49] == "x5"
 
 
-def test_no_answer_at_all_and_unwanted_errors_are_failures(job: Job, lent: Lent, table: Path) -> None:
+def test_a_job_fails_without_any_answer_or_with_unaccepted_errors(job: Job, lent: Lent, table: Path) -> None:
     found = JobResult("out.csv", rows=3, errors=2, unanswered=1)
     found.check(fail_on_error=False)
     with pytest.raises(RowsFailed, match="2 of 3 rows have an error"):
@@ -170,7 +170,7 @@ def test_no_answer_at_all_and_unwanted_errors_are_failures(job: Job, lent: Lent,
     assert [row["id"] for row in written(job.output)] == ["x1", ""]
 
 
-def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -> None:
+def test_an_existing_output_is_replaced_only_with_overwrite(job: Job, lent: Lent) -> None:
     Path(job.output).write_text("mine")
     with pytest.raises(UserError, match="add --overwrite"):
         answer(job, lambda: lent)
@@ -178,7 +178,7 @@ def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -
     assert answer(job, lambda: lent, overwrite=True).rows == 60
 
 
-def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
+def test_an_unwritable_output_is_refused_before_the_model_is_loaded(
     job: Job, lent: Lent, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="is a folder; name a file in it"):
@@ -189,7 +189,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
     assert lent.texts == 0
 
 
-def test_parts_of_another_job_are_not_taken_over(job: Job, lent: Lent, table: Path) -> None:
+def test_parts_of_another_job_are_refused(job: Job, lent: Lent, table: Path) -> None:
     dies = Lent(lent.student, 1)
     with pytest.raises(Stops):
         answer(job, lambda: dies)
@@ -199,6 +199,6 @@ def test_parts_of_another_job_are_not_taken_over(job: Job, lent: Lent, table: Pa
     assert answer(job, lambda: lent, restart=True).reused == 0
 
 
-def test_two_at_once_do_not_write_one_output(job: Job, lent: Lent) -> None:
+def test_two_jobs_cannot_write_one_output(job: Job, lent: Lent) -> None:
     with held(job), pytest.raises(UserError, match="another process is writing"), held(job):
         pytest.fail("both hold it")

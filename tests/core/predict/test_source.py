@@ -1,4 +1,4 @@
-"""Texts from any format, with what cannot be answered named and passed on; a row for each row."""
+"""Texts are read from any format, one row for each row; rows that cannot be answered have a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         assert rows(tmp_path / name) == expected, name
 
 
-def test_standard_input_is_a_text_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_has_one_text_per_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"one\n\ntwo")))
     found = list(TextSource("-").rows())
     assert [row.text for row in found] == ["one", "", "two"]
@@ -55,7 +55,7 @@ def test_standard_input_is_a_text_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
         (b'id,text\nr0,"a"b\n', "t.csv:2: quotes that do not close properly"),
     ],
 )
-def test_a_bad_row_has_its_place_and_its_reason(tmp_path: Path, data: bytes, said: str) -> None:
+def test_a_bad_row_has_its_line_and_reason(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "t.csv").write_bytes(data)
     (row,) = rows(tmp_path / "t.csv", id_column="id")
     assert row.problem is not None
@@ -72,8 +72,7 @@ def test_a_missing_column_and_an_unknown_ending_are_refused(tmp_path: Path) -> N
 
 
 @given(row_files(["csv", "tsv", "jsonl", "parquet", "lines"]))
-def test_there_is_one_row_for_every_row_in_order(file: RowFile) -> None:
-    """ROW1, ROW2, ROW3, ROW4."""
+def test_every_input_row_gives_one_row_in_order(file: RowFile) -> None:
     id_column = None if file.kind == "lines" else "id"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t"
@@ -88,8 +87,7 @@ def test_there_is_one_row_for_every_row_in_order(file: RowFile) -> None:
             assert read.id == written.id
 
 
-def test_extra_fields_are_an_error_not_a_shorter_text(tmp_path: Path) -> None:
-    """ROW2, the input of D05."""
+def test_extra_fields_are_an_error_and_do_not_shorten_the_text(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(
         'id,text\n1,"quoted, fine"\n2,You have won prize number 4, call now to claim\n'
         '3, "a space, before the quote"\n4,plain\n'
@@ -101,8 +99,7 @@ def test_extra_fields_are_an_error_not_a_shorter_text(tmp_path: Path) -> None:
     assert "in.csv:4: 3 fields where the header has 2; remove the space" in str(found[2].problem)
 
 
-def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
-    """ROW1: predict turned 40 rows into 11."""
+def test_a_stray_quote_affects_one_row(tmp_path: Path) -> None:
     texts = [f"message number {i}" for i in range(40)]
     texts[9], texts[30] = f'"{texts[9]}', f'{texts[30]}"'
     (tmp_path / "t.csv").write_text("id,text\n" + "".join(f"r{i},{text}\n" for i, text in enumerate(texts)))
@@ -112,7 +109,7 @@ def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
 
 
 def test_content_of_unnamed_columns_is_marked(tmp_path: Path) -> None:
-    """ROW2: such columns are ignored and counted, as in training."""
+    """Such columns are ignored and counted, as in training."""
     (tmp_path / "t.csv").write_text("label,text,,\n1,a,,\n0,b, more,\n")
     assert [(row.text, row.overflow) for row in rows(tmp_path / "t.csv")] == [("a", False), ("b", True)]
 
@@ -125,7 +122,6 @@ UTF_16 = b"\xff\xfe" + "hello there\nfree entry now\nsee you\n".encode("utf-16-l
 def test_lines_in_utf_16_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, where: str
 ) -> None:
-    """ROW3, the input of D07."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(UTF_16)))
     monkeypatch.chdir(tmp_path)
     Path("t.txt").write_bytes(UTF_16)
@@ -139,15 +135,14 @@ def test_lines_in_utf_16_are_read(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-be"])
-def test_lines_in_another_encoding_are_refused_with_one_that_works(tmp_path: Path, encoding: str) -> None:
-    """ROW3, the input of D07."""
+def test_the_error_for_a_wrong_encoding_names_one_that_works(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "t.txt").write_bytes(UTF_16)
     with pytest.raises(DataError, match=r"t\.txt is UTF-16, not .*; set --encoding utf-16$"):
         rows(tmp_path / "t.txt", encoding=encoding)
 
 
 def test_lines_that_are_not_text_are_errors(tmp_path: Path) -> None:
-    """ROW3: without a byte order mark, with NULs, and with bytes of another encoding."""
+    """Without a byte order mark, with NULs, and with bytes of another encoding."""
     (tmp_path / "wide.txt").write_bytes("free entry\n".encode("utf-16-le"))
     assert all("set --encoding utf-16-le" in str(row.problem) for row in rows(tmp_path / "wide.txt"))
     assert [row.text for row in rows(tmp_path / "wide.txt", encoding="utf-16-le")] == ["free entry"]
@@ -158,15 +153,14 @@ def test_lines_that_are_not_text_are_errors(tmp_path: Path) -> None:
     assert "t.txt:3: the text has NUL characters" in str(found[2].problem)
 
 
-def test_a_packed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ROW3."""
+def test_a_compressed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(b"a\n"))))
     with pytest.raises(DataError, match="standard input is packed by gzip; unpack it first"):
         list(TextSource("-").rows())
 
 
 def source(url: str, kind: str, asked: str | None = None) -> TextSource:
-    """A source for a student whose training data has its texts in v2."""
+    """A source for a student whose training texts are in the column v2."""
     first, second = text_columns(asked, "v2")
     return TextSource(url, kind, first, second_choice=second)  # type: ignore[arg-type]
 
@@ -182,7 +176,7 @@ TABLES = {
 def test_the_column_text_is_the_second_choice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """TER4: a table without the training data's column names."""
+    """The table lacks the column of the training data."""
     path = tmp_path / f"t.{kind}"
     if kind == "parquet":
         pyarrow.parquet.write_table(pyarrow.table({"id": ["r0"], "text": ["hello"]}), path)
@@ -197,20 +191,18 @@ def test_the_column_text_is_the_second_choice(
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_standard_input_has_a_second_choice_too(
+def test_the_column_text_is_the_second_choice_on_standard_input(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """TER4."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(TABLES[kind])))
     found = list(source("-", kind).rows())
     assert [row.text for row in found] == ["hello"]
     assert "'v2'" in caplog.messages[0]
 
 
-def test_the_training_datas_column_and_one_asked_for_come_first(
+def test_the_requested_or_trained_column_comes_first(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """TER4."""
     path = tmp_path / "t.csv"
     path.write_text("text,v2\nno,yes\n")
     assert [row.text for row in source(str(path), "auto").rows()] == ["yes"]
@@ -223,7 +215,7 @@ def test_the_training_datas_column_and_one_asked_for_come_first(
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_without_either_column_the_option_is_suggested(tmp_path: Path, kind: str) -> None:
-    """TER4: with the columns found."""
+    """The error lists the columns of the table."""
     path = tmp_path / f"t.{kind}"
     path.write_bytes({"csv": b"id,V2\nr0,a\n", "jsonl": b'{"id": "r0", "V2": "a"}\n'}.get(kind, b""))
     if kind == "parquet":
@@ -233,7 +225,6 @@ def test_without_either_column_the_option_is_suggested(tmp_path: Path, kind: str
 
 
 def test_a_column_that_occurs_twice_is_named(tmp_path: Path) -> None:
-    """ROW4."""
     table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["text", "text"])
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     (tmp_path / "t.csv").write_text("text,text\na,b\n")

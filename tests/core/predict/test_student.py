@@ -1,4 +1,4 @@
-"""What a loaded student says is what was measured of it."""
+"""A loaded student gives the predictions that were measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.store import pointers
 from tests.core.pipeline.making import Made
 
 
-def test_it_says_what_was_exported_of_the_same_texts(made: Made, student: Student) -> None:
+def test_predictions_equal_the_exported_ones(made: Made, student: Student) -> None:
     examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
     scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
     said = student([e.text for e in examples])
@@ -41,7 +41,7 @@ def scored(p: float | None, off_label_mass: float) -> Predictions:
         (scored(None, 1.0), "no label was reached"),
     ],
 )
-def test_a_row_that_evaluations_call_invalid_has_an_error_and_what_they_predict(
+def test_an_invalid_row_has_its_prediction_and_an_error(
     student: Student, row: Predictions, says: str | None
 ) -> None:
     (found,) = student.predictions(row, reasoning=False)
@@ -51,7 +51,7 @@ def test_a_row_that_evaluations_call_invalid_has_an_error_and_what_they_predict(
     assert says is None or (found.error or "").startswith(says)
 
 
-def test_the_same_rows_are_invalid_as_in_the_export(made: Made, student: Student) -> None:
+def test_the_same_rows_have_errors_as_in_the_export(made: Made, student: Student) -> None:
     examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
     scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
     said = student([e.text for e in examples])
@@ -59,9 +59,7 @@ def test_the_same_rows_are_invalid_as_in_the_export(made: Made, student: Student
 
 
 @pytest.mark.parametrize("near", [0, -1, 1])
-def test_a_float32_score_at_the_threshold_has_the_label_that_evaluations_give_it(
-    student: Student, near: int
-) -> None:
+def test_a_float32_score_at_the_threshold_has_the_label_of_evaluations(student: Student, near: int) -> None:
     threshold = student.bundle.decision.threshold or 0.0
     score = np.nextafter(np.float32(threshold), np.float32(2 * near * threshold or threshold))
     row = scored(float(score), 0.1)
@@ -72,47 +70,47 @@ def test_a_float32_score_at_the_threshold_has_the_label_that_evaluations_give_it
     assert bool(expected) is (float(score) >= threshold)
 
 
-def test_the_order_and_the_company_of_texts_change_nothing(student: Student) -> None:
+def test_predictions_are_independent_of_order_and_batch(student: Student) -> None:
     texts = ["You have won a prize", "See you at lunch", "Call now for a gift"]
     alone = [student([text])[0].probability for text in texts]
     assert [p.probability for p in student(texts[::-1])][::-1] == pytest.approx(alone, abs=1e-6)
 
 
-def test_reasoning_is_generated_only_where_it_is_asked_for(student: Student) -> None:
+def test_reasoning_is_generated_only_if_requested(student: Student) -> None:
     text = "You have won a prize, call now"
     quick, slow = student([text])[0], student([text], reasoning=True)[0]
     assert quick.reasoning is None
     assert quick.probability == pytest.approx(slow.probability, abs=1e-6)
 
 
-def test_a_text_that_does_not_fit_is_cut_and_counted(student: Student) -> None:
+def test_tokens_that_do_not_fit_are_counted(student: Student) -> None:
     assert student(["prize " * 1000])[0].cut_tokens > 0
 
 
-def test_nothing_is_said_of_nothing(student: Student) -> None:
+def test_no_texts_give_no_predictions(student: Student) -> None:
     assert student([]) == []
 
 
-def test_a_student_that_learnt_labels_alone_gives_no_reasoning(bundle: Path, student: Student) -> None:
+def test_a_label_only_student_refuses_to_give_reasoning(bundle: Path, student: Student) -> None:
     student.bundle.encoder.target = "label_only"
     with pytest.raises(UserError, match="gives no reasoning"):
         student(["a text"], reasoning=True)
 
 
 def publish(made: Made, **more: object) -> None:
-    """A pointer to the small project's bundle, as a run publishes it."""
+    """Publish a pointer to the small project's bundle."""
     manifest = made.manifests["bundle"]
     content = {"saved_at": "now", "run_name": "small", "bundle_path": f"{manifest.folder}/bundle", **more}
     pointers.publish(made.store, "small", content, [manifest.folder])
 
 
-def test_a_published_run_is_found_by_its_name_and_as_the_latest(made: Made, bundle: Path) -> None:
+def test_a_published_run_is_found_by_name_and_as_latest(made: Made, bundle: Path) -> None:
     publish(made)
     root = made.store.backend.url
     assert find("small", root) == find("latest", root) == bundle
 
 
-def test_a_pointer_without_a_bundle_says_what_to_do(made: Made) -> None:
+def test_the_error_for_a_pointer_without_a_bundle_has_the_remedy(made: Made) -> None:
     publish(made, bundle_path=None)
     with pytest.raises(MissingInputError, match="run the same config again"):
         find("latest", made.store.backend.url)
@@ -120,7 +118,7 @@ def test_a_pointer_without_a_bundle_says_what_to_do(made: Made) -> None:
 
 
 @pytest.mark.parametrize("model", ["nobody", "no/such/folder", "memory://nothing/here"])
-def test_a_model_that_is_not_there_is_named(made: Made, model: str) -> None:
+def test_a_missing_model_is_named(made: Made, model: str) -> None:
     with pytest.raises(MissingInputError, match=model.rpartition("/")[2]):
         find(model, made.store.backend.url)
 

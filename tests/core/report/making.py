@@ -1,4 +1,4 @@
-"""A report of synthetic rows, whose statistics are really made: no number here is written by hand."""
+"""Reports of synthetic rows whose statistics are computed, not written by hand."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def examples(split: str, positive: Bools, group_of: int = 0) -> list[Example]:
 def scored(
     rows: Sequence[Example], *, apart: float, seed: int, reasoning: int = 0, spread: float = 1.6
 ) -> Predictions:
-    """Probabilities that tell the classes apart by `apart` in log odds; the first `reasoning` explain."""
+    """Probabilities whose log odds differ by `apart` between classes; the first `reasoning` rows explain."""
     rng = np.random.default_rng(seed)
     y = np.array([e.label for e in rows])
     p = 1 / (1 + np.exp(-rng.normal(apart * (y - 0.5) - 0.6, spread)))
@@ -98,7 +98,7 @@ SCORERS = (
 
 
 def teacher_summary(seed: int = 3, *, skewed: bool = True) -> TeacherSummary:
-    """A teacher that errs more often on positives, and so loses more of them."""
+    """A teacher that is wrong more often on positives, so that more of them are rejected."""
     rng = np.random.default_rng(seed)
     counter, first = FunnelCounter(), dict.fromkeys(("tp", "fn", "fp", "tn", "unread"), 0)
     for i in range(400):
@@ -154,7 +154,7 @@ def usual(
     split: SplitName = "test",
     **changed: Any,
 ) -> ReportData:
-    """A run with everything in it. `texts` and `reasonings` replace those of the first test rows."""
+    """A run with every section. `texts` and `reasonings` replace those of the first test rows."""
     val, test = (examples(name, gold(rows, k), groups) for k, name in enumerate(("val", "test")))
     test = [dataclasses.replace(e, text=t) for e, t in zip(test, texts, strict=False)] + test[len(texts) :]
     made: list[Scored] = []
@@ -207,7 +207,7 @@ def usual(
 
 
 def config(threshold: ThresholdConfig) -> Config:
-    """A run with seed 7 and calibration by Platt."""
+    """The config of a run with seed 7 and Platt calibration."""
     student = {"model": "package://a/b.gguf", "target": "label_first", "rulebook": False}
     evaluation = {"threshold": threshold, "calibration": CALIBRATION}
     return Config.model_validate(
@@ -230,7 +230,7 @@ def _with(rows: Predictions, reasonings: Sequence[str]) -> Predictions:
 
 
 def curve(val: Sequence[Example]) -> dict[str, Any]:
-    """Val by step, the losses, and the baselines on val."""
+    """Metrics on val by step, losses, and baselines on val."""
     by_step = {step: scored(val, apart=0.8 + step / 10, seed=30 + step) for step in (0, 10, 20, 30, 40, 50)}
     measured = {step: compute(rows, 0.4) for step, rows in by_step.items()}
     losses = [(step, 1.2 / (1 + step / 15) + 0.05 * (step % 3)) for step in range(1, 51)]
@@ -271,20 +271,20 @@ def _full() -> ReportData:
 
 
 def full(**changed: Any) -> ReportData:
-    """The same run with everything in it, made once; `texts` and `reasonings` make another."""
+    """A run with every section and other seeds, built once unless `texts` or `reasonings` are given."""
     made = {name: changed.pop(name) for name in ("texts", "reasonings") if name in changed}
     report = usual(seeds=other_seeds(), **made) if made else _full()
     return dataclasses.replace(report, **changed)
 
 
 def as_markdown(data: ReportData, failures: Failures | None = None) -> str:
-    """The report as Markdown; without `failures`, what fails is raised."""
+    """The report as Markdown; without `failures`, errors are raised."""
     failures = failures if failures is not None else strict()
     return render_markdown(run_report(data, failures), failures)
 
 
 def as_page(data: ReportData, failures: Failures | None = None, *, pictures: bool = True) -> str:
-    """The report as a page; without `failures`, what fails is raised. Its pictures take seconds to draw."""
+    """The report as a page; without `failures`, errors are raised. Drawing its pictures takes seconds."""
     failures = failures if failures is not None else strict()
     document = run_report(data, failures)
     if not pictures:

@@ -1,4 +1,4 @@
-"""The worst errors: all wrong, the surest first, those without a probability last."""
+"""The worst errors: wrong decisions, the most confident first, those without a probability last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at(threshold: float | None) -> Decision:
 
 
 @given(ROWS)
-def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) -> None:
+def test_errors_are_exactly_the_wrong_decisions_sorted_by_confidence(drawn: Scored) -> None:
     rows = as_rows(drawn)
     found = worst(examples(rows), rows, at(0.5))
     wrong = [
@@ -33,13 +33,13 @@ def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) ->
         if (p is not None and p >= 0.5) != (gold == 1)
     ]
     assert sorted(m.id for m in found) == sorted(wrong)
-    # Log odds are cut where they would be infinite, so that the last digits of a certainty count for nothing.
+    # Log odds are clipped, so the last digits of probabilities near 0 and 1 do not affect the order.
     sure = [-1.0 if m.probability is None else round(abs(m.probability - 0.5), 9) for m in found]
     assert sure == sorted(sure, reverse=True)
     assert all(m.decision != m.gold for m in found)
 
 
-def test_they_are_decided_on_calibrated_probabilities() -> None:
+def test_errors_are_decided_on_calibrated_probabilities() -> None:
     rows = draw(300, seed=3, apart=0.2).rows()
     decided = fit_decision(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
     frozen = Decision(decided.calibrator, decided.threshold.value, decided.threshold.reason)
@@ -50,7 +50,7 @@ def test_they_are_decided_on_calibrated_probabilities() -> None:
     assert all(m.probability == calibrated[m.id] for m in found)
 
 
-def test_no_more_than_asked_and_none_without_a_threshold() -> None:
+def test_errors_are_limited_and_need_a_threshold() -> None:
     rows = draw(4_000, seed=1, apart=0.0).rows()
     assert len(worst(examples(rows), rows, at(0.5))) == MOST_LISTED
     assert len(worst(examples(rows), rows, at(0.5), most=7)) == 7
@@ -58,13 +58,13 @@ def test_no_more_than_asked_and_none_without_a_threshold() -> None:
     assert worst([], as_rows([]), at(0.5)) == []
 
 
-def test_rows_that_a_server_failed_on_are_nobodys_error() -> None:
+def test_failed_rows_are_not_errors() -> None:
     rows = as_rows([(1, 0.1), (1, None), (0, 0.9)])
     rows = dataclasses.replace(rows, errors=(None, "timed out", None))
     assert {m.id for m in worst(examples(rows), rows, at(0.5))} == {"r0", "r2"}
 
 
-def test_an_error_carries_its_text_its_reasoning_and_each_rule_it_cites_once() -> None:
+def test_an_error_has_its_text_reasoning_and_cited_rules() -> None:
     said = "R2 and R1 hold, R2 above all."
     row = predictions([Row("a", 1, 0.2, generated=Generated(said, said, 0))])
     (found,) = worst([Example("a", "the text", 1)], row, at(0.5), ("R1", "R2"))
@@ -72,7 +72,7 @@ def test_an_error_carries_its_text_its_reasoning_and_each_rule_it_cites_once() -
     assert (found.gold, found.decision, found.probability, found.threshold) == (1, 0, 0.2, 0.5)
 
 
-def test_certain_errors_come_before_all_others() -> None:
+def test_errors_with_probabilities_0_and_1_come_first() -> None:
     rows = as_rows([(1, 0.4), (1, 0.0), (0, 1.0), (0, 0.9)])
     found = [m.id for m in worst(examples(rows), rows, at(0.5))]
     assert set(found[:2]) == {"r1", "r2"}

@@ -1,4 +1,4 @@
-"""What the report says of texts that were hard for the teacher."""
+"""The section on texts that were hard for the teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.core.report.making import as_markdown, full
 
 
 def found(split: SplitName = "train", counts: tuple[int, int] = (4, 30), unanswered: int = 0) -> HardTexts:
-    """Hard texts, with the slices of the report's own rows."""
+    """Counts of hard texts, with slices of the report's rows."""
     shares = {"0": share(counts[0], 200), "1": share(counts[1], 60)}
     parts = zip(("hard", "not hard"), full().analysis.slices, strict=False)
     return HardTexts(
@@ -27,7 +27,7 @@ def found(split: SplitName = "train", counts: tuple[int, int] = (4, 30), unanswe
     )
 
 
-def test_hard_texts_are_counted_by_gold_label_with_the_intervals() -> None:
+def test_hard_texts_are_counted_by_gold_label_with_intervals() -> None:
     report = full(hardness=[found(unanswered=3)])
     section = hard(report)
     assert section is not None
@@ -42,7 +42,7 @@ def test_hard_texts_are_counted_by_gold_label_with_the_intervals() -> None:
     assert "30 of 60: 0.500" in said
 
 
-def test_each_split_that_was_answered_has_its_row_and_its_table() -> None:
+def test_each_answered_split_has_a_row_and_a_table() -> None:
     section = hard(full(hardness=[found(), found("test")]))
     assert section is not None
     tables = [b for b in section.blocks if isinstance(b, Table)]
@@ -53,7 +53,7 @@ def test_each_split_that_was_answered_has_its_row_and_its_table() -> None:
     ]
 
 
-def test_too_few_hard_texts_are_said_and_not_measured() -> None:
+def test_too_few_hard_texts_are_noted_and_not_measured() -> None:
     few = found().model_copy(update={"slices": found().slices[1:]})
     section = hard(full(hardness=[few]))
     assert section is not None
@@ -62,6 +62,6 @@ def test_too_few_hard_texts_are_said_and_not_measured() -> None:
     assert last.text == "No metrics of hard texts of train: there are fewer than 10, or they were not scored."
 
 
-def test_nothing_hard_leaves_no_heading() -> None:
+def test_there_is_no_section_without_hard_texts() -> None:
     assert hard(full(hardness=[found(counts=(0, 0))])) is None
     assert hard(full(hardness=[])) is None

@@ -1,4 +1,4 @@
-"""What fails of a report is named in it, and the rest is written."""
+"""Parts of a report that fail are listed in it, and the rest is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def broken(*arguments: object, **named: object) -> object:
         (plots, "funnel", "teacher"),
     ],
 )
-def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
+def test_a_failing_section_is_listed_and_the_others_are_written(
     monkeypatch: pytest.MonkeyPatch, module: object, function: str, name: str
 ) -> None:
     whole = as_markdown(full())
@@ -46,7 +46,7 @@ def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
     assert set(headings[1:]) < set(expected)
 
 
-def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
+def test_failing_plots_are_listed_and_the_page_is_written_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plots = full_page().count("<figure>")
@@ -63,7 +63,7 @@ def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
     assert all(f.part in written for f in failures), "a reader of Markdown sees it too"
 
 
-def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strict_report_raises_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer_sections, "_reasons", broken)
     with pytest.raises(LookupError):
         as_markdown(full())
@@ -71,7 +71,7 @@ def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -
         as_page(full())
 
 
-def test_a_report_without_failures_has_no_such_section() -> None:
+def test_a_report_without_failures_has_no_section_of_failures() -> None:
     assert left_out(Failures()) == []
     assert LEFT_OUT not in as_markdown(full(), Failures())
     assert LEFT_OUT not in as_page(full(), Failures(), pictures=False)

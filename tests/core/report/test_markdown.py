@@ -1,10 +1,12 @@
-"""The Markdown report: complete, true to its inputs, and unbroken by names."""
+"""The Markdown report is complete, agrees with its inputs, and escapes names."""
 
 from __future__ import annotations
 
+import pytest
+
 from core.config import ThresholdConfig
 from core.report.document import ModelBlock
-from core.report.render import code, plain
+from core.report.render import code, plain, signed
 from core.store.run_view import Read
 from tests.core.report.making import SCORERS, as_markdown, full, usual
 
@@ -41,7 +43,7 @@ def test_an_undefined_metric_is_a_dash_with_its_reason_below() -> None:
     assert "nan" not in text.lower()
 
 
-def test_the_verdict_names_whom_the_student_beats_and_where_nothing_is_shown() -> None:
+def test_the_verdict_names_beaten_scorers_and_undecided_comparisons() -> None:
     verdict = section(as_markdown(full()), "Verdict")
     assert verdict.lstrip().startswith("- By macro-F1 on 300 rows of test, the student beats")
     assert "no difference is shown between it and TF-IDF characters" in verdict
@@ -50,7 +52,7 @@ def test_the_verdict_names_whom_the_student_beats_and_where_nothing_is_shown() -
     assert "At 0.5, declared before anything was fitted" in verdict
 
 
-def test_what_was_declared_beforehand_stands_beside_what_val_chose() -> None:
+def test_metrics_at_the_default_and_the_chosen_threshold_are_in_one_row() -> None:
     report = full()
     found = cells(as_markdown(report), "At 0.5, declared in advance", "**Student (step 40)**")
     of = report.student
@@ -58,7 +60,7 @@ def test_what_was_declared_beforehand_stands_beside_what_val_chose() -> None:
     assert found[2:4] == [f"{of.metrics['macro_f1']:.3f}", f"{of.at_default['macro_f1']:.3f}"]
 
 
-def test_the_threshold_stands_with_its_range_and_its_reason() -> None:
+def test_the_threshold_has_its_range_and_reason() -> None:
     report = full()
     text = section(as_markdown(report), "Threshold and calibration")
     moved = report.decisions["student"].threshold_spread
@@ -68,14 +70,14 @@ def test_the_threshold_stands_with_its_range_and_its_reason() -> None:
     assert "Calibration: platt" in text
 
 
-def test_no_text_of_the_data_and_no_reasoning_is_in_it() -> None:
+def test_markdown_contains_no_texts_and_no_reasoning() -> None:
     secret = "a text that is somebody's own"
     report = usual(rows=60, scorers=SCORERS[:1], teacher=False, texts=[secret] * 60, reasonings=[secret] * 60)
     assert report.mistakes
     assert secret not in as_markdown(report)
 
 
-def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
+def test_curve_slices_faithfulness_seeds_and_cost_are_reported() -> None:
     report = full()
     text = as_markdown(report)
     assert cells(text, "Learning curve on val", "10")[2] == f"{report.curve[10]['macro_f1']:.3f}"
@@ -91,7 +93,7 @@ def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
     assert "US$ 0.81" in text
 
 
-def test_the_predecessors_blocks_have_six_decimals_and_stand_last() -> None:
+def test_model_blocks_have_six_decimals_and_come_last() -> None:
     report = full()
     text = as_markdown(report)
     assert "- model_path: `runs/night/final`\n- metrics: not measured in this run" in text
@@ -103,7 +105,7 @@ def test_the_predecessors_blocks_have_six_decimals_and_stand_last() -> None:
     assert text.index("## best-val model") > text.index("## Where to look")
 
 
-def test_what_is_absent_leaves_no_empty_section() -> None:
+def test_missing_data_leaves_no_empty_section() -> None:
     text = as_markdown(
         usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0, files={}, provenance=())
     )
@@ -122,7 +124,7 @@ def test_without_a_threshold_the_decisions_are_dashes_with_the_reason() -> None:
     assert "its decisions were not, apart from those at 0.5" in section(text, "What was not tested")
 
 
-def test_several_readers_of_test_are_a_warning_in_the_verdict() -> None:
+def test_several_reads_of_test_are_a_warning_in_the_verdict() -> None:
     one = Read("night", "2026-01-02", "step 40")
     text = as_markdown(full(reads=(one, Read("other", "2026-01-03", "step 10"))))
     assert "selects on test" in section(text, "Verdict")
@@ -140,3 +142,11 @@ def test_names_and_notices_break_neither_tables_nor_html() -> None:
     assert plain(nasty) == escaped
     assert code("a`b") == "`` a`b ``"
     assert "<script" not in text.replace("``", "").replace(code(nasty).strip("`"), "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.000"), (-0.0, "0.000"), (-0.0004, "0.000"), (0.0006, "+0.001"), (-0.25, "-0.250"), (None, "–")],
+)
+def test_differences_that_round_to_zero_have_no_sign(value: float | None, shown: str) -> None:
+    assert signed(value) == shown

@@ -1,4 +1,4 @@
-"""The page, in a real browser: whole in itself, drawn, harmless whatever data says, fit for a phone."""
+"""The page in a real browser: self-contained, with plots, safe for any data, readable on a phone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.config import ThresholdConfig
 from core.report.render import count
 from tests.core.report.making import SCORERS, as_page, full, full_page, usual
 
-EVIL = (
+HOSTILE = (
     "<script>alert(1)</script>",
     "</script><script>alert(2)</script>",
     '"><img src=x onerror=alert(3)>',
@@ -28,7 +28,7 @@ EVIL = (
 
 @dataclasses.dataclass
 class Opened:
-    """A page with all that it said, asked for and wanted to ask the reader."""
+    """An open page, with its console messages, errors and dialogs, and its requests."""
 
     page: Page
     said: list[str] = dataclasses.field(default_factory=list)
@@ -60,7 +60,7 @@ def opened(chromium_page: Page, tmp_path: Path) -> Open:
     return of
 
 
-def test_the_page_asks_for_nothing_but_itself_and_nothing_goes_wrong(opened: Open, tmp_path: Path) -> None:
+def test_the_page_loads_without_requests_and_errors(opened: Open, tmp_path: Path) -> None:
     found = opened(full_page())
     assert found.requests == [(tmp_path / "report.html").as_uri()]
     assert found.said == []
@@ -80,8 +80,8 @@ def test_every_picture_is_drawn(opened: Open) -> None:
         assert role == "img"
 
 
-def test_a_picture_keeps_its_colours_under_the_pages_own_policy(opened: Open) -> None:
-    """The policy drops foreign styles: lines would be black areas."""
+def test_plots_keep_their_colors_under_the_content_security_policy(opened: Open) -> None:
+    """Style attributes are dropped by the policy: lines would become black areas."""
     found = opened(full_page()).page
     strokes = found.locator("svg.plot path.s-blue").evaluate_all(
         "all => all.map(e => getComputedStyle(e).stroke)"
@@ -95,7 +95,7 @@ def test_a_picture_keeps_its_colours_under_the_pages_own_policy(opened: Open) ->
 
 @functools.cache
 def wide_page() -> str:
-    """With names and texts that are wider than any screen."""
+    """A page with names and texts that are wider than any screen."""
     long = "W" * 300
     changed: dict[str, Any] = {
         "run_name": long,
@@ -115,7 +115,7 @@ def test_only_tables_scroll_sideways(opened: Open, chromium_page: Page, width: i
     assert found.locator(".box").first.evaluate("e => e.scrollWidth > e.clientWidth") or width == 1200
 
 
-def test_paper_is_white_and_holds_the_widest_table(opened: Open, chromium_page: Page) -> None:
+def test_the_printed_page_is_white_and_fits_the_widest_table(opened: Open, chromium_page: Page) -> None:
     chromium_page.emulate_media(media="print", color_scheme="dark")
     chromium_page.set_viewport_size({"width": 720, "height": 1000})  # A4 with margins, in CSS pixels
     found = opened(full_page()).page
@@ -123,16 +123,22 @@ def test_paper_is_white_and_holds_the_widest_table(opened: Open, chromium_page: 
     assert found.evaluate("document.documentElement.scrollWidth") <= 720
 
 
-def test_what_data_and_models_say_is_shown_and_never_run(opened: Open) -> None:
+def test_texts_of_data_and_models_are_shown_and_never_executed(opened: Open) -> None:
     scorers = [
-        dataclasses.replace(s, title=f"{s.title} {evil}") for s, evil in zip(SCORERS, EVIL, strict=False)
+        dataclasses.replace(s, title=f"{s.title} {hostile}")
+        for s, hostile in zip(SCORERS, HOSTILE, strict=False)
     ]
-    ways: dict[str, Any] = {"texts": EVIL * 20, "reasonings": EVIL * 20, "scorers": scorers, "teacher": False}
+    ways: dict[str, Any] = {
+        "texts": HOSTILE * 20,
+        "reasonings": HOSTILE * 20,
+        "scorers": scorers,
+        "teacher": False,
+    }
     given: dict[str, Any] = {
-        "run_name": EVIL[1],
-        "notices": EVIL,
-        "untested": EVIL,
-        "provenance": ((EVIL[0], EVIL[2]),),
+        "run_name": HOSTILE[1],
+        "notices": HOSTILE,
+        "untested": HOSTILE,
+        "provenance": ((HOSTILE[0], HOSTILE[2]),),
     }
     found = opened(as_page(usual(rows=120, **ways, **given)))
     assert found.said == []
@@ -140,16 +146,16 @@ def test_what_data_and_models_say_is_shown_and_never_run(opened: Open) -> None:
     assert found.page.locator("script").count() == 1
     assert found.page.locator("img").count() == 0
     shown = found.page.locator("#mistakes").inner_text()
-    for evil in EVIL[:5]:
-        assert evil in shown
-        assert found.page.locator("#untested").get_by_text(evil, exact=True).count() == 1
+    for hostile in HOSTILE[:5]:
+        assert hostile in shown
+        assert found.page.locator("#untested").get_by_text(hostile, exact=True).count() == 1
     pictures = " ".join(found.page.locator("svg.plot text").all_text_contents())
-    assert f"{SCORERS[1].title} {EVIL[1]}"[:30] in pictures
+    assert f"{SCORERS[1].title} {HOSTILE[1]}"[:30] in pictures
     titles = found.page.locator(".keys").all_inner_texts()
-    assert any(EVIL[2] in text for text in titles)
+    assert any(HOSTILE[2] in text for text in titles)
 
 
-def test_the_search_leaves_the_errors_that_hold_the_words(opened: Open) -> None:
+def test_the_search_filters_errors_by_text_and_kind(opened: Open) -> None:
     report = usual(rows=120, texts=[f"Needle number {i} in a haystack" for i in range(120)])
     found = opened(as_page(report, pictures=False)).page
     wanted = report.mistakes[3].text
@@ -163,7 +169,7 @@ def test_the_search_leaves_the_errors_that_hold_the_words(opened: Open) -> None:
     assert visible.count() == sum(m.gold == 1 for m in report.mistakes)
 
 
-def test_what_is_shown_is_what_was_measured(opened: Open) -> None:
+def test_the_page_shows_the_measured_values(opened: Open) -> None:
     report = full()
     found = opened(full_page()).page
     of = report.student
@@ -182,12 +188,12 @@ def test_what_is_shown_is_what_was_measured(opened: Open) -> None:
     assert f"{report.mistakes[0].probability:.4f}" in first
 
 
-def test_the_verdict_comes_before_all_figures(opened: Open) -> None:
+def test_the_verdict_comes_before_all_numbers(opened: Open) -> None:
     main = opened(full_page()).page.locator("main").inner_text()
     assert main.index("the student beats the untrained model") < main.index("0.")
 
 
-def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: Open) -> None:
+def test_a_page_without_threshold_and_comparisons_is_complete(opened: Open) -> None:
     hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
     report = usual(rows=60, threshold=hopeless, scorers=SCORERS[:1], teacher=False, reasoning=0)
     bare = dataclasses.replace(report, teacher=None, ledger=None, curve={}, losses=(), reads=())
@@ -200,18 +206,18 @@ def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: O
         assert found.page.locator(f"#{key}").count() == 0
 
 
-def test_a_long_text_is_cut_with_its_length() -> None:
+def test_a_long_text_is_truncated_with_its_length() -> None:
     report = usual(rows=60, scorers=SCORERS[:1], teacher=False, texts=["x" * 9_000] * 60)
     shown = as_page(report, pictures=False)
     assert "(the first 4,000 of 9,000 characters)" in shown
     assert "x" * 4_001 not in shown
 
 
-def test_equal_reports_are_equal_pages() -> None:
+def test_rendering_is_deterministic() -> None:
     assert as_page(full()) == full_page()
 
 
-def test_names_inside_the_page_are_unique_and_all_links_lead_somewhere() -> None:
+def test_ids_are_unique_and_all_links_resolve() -> None:
     text = full_page()
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))

@@ -1,4 +1,4 @@
-"""The sections: funnel with its remedy, seeds with their spread, readers, and what was not tested."""
+"""The sections: the funnel, seeds, reads of test, costs and limitations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.config import METRICS, ThresholdConfig
 from core.errors import Failures, strict
 from core.evaluation.analysis import LabelAnalysis
 from core.report.document import SECTIONS, Bullets, Prose, ReportData, Section, Table, run_report, section
-from core.report.run_sections import costs, own_seed, rows, seeds, teacher
+from core.report.run_sections import costs, rows, seeds, teacher
 from core.report.scorer_sections import compared, results
 from core.report.verdict import reads, remarks, sentences
 from core.store.run_view import Read
@@ -37,7 +37,7 @@ def warnings(found: Section | None) -> list[str]:
     return [b.text for b in found.blocks if isinstance(b, Prose) and b.warning]
 
 
-def test_a_function_that_registers_itself_is_a_section_of_both_reports_in_its_place() -> None:
+def test_a_registered_section_is_in_both_reports_in_its_order() -> None:
     @section("greeting", order=11)
     def greeting(data: ReportData) -> Section:
         return Section("greeting", "Greeting", [Prose(f"Hello, {data.run_name}")])
@@ -51,7 +51,7 @@ def test_a_function_that_registers_itself_is_a_section_of_both_reports_in_its_pl
         SECTIONS.remove("greeting")
 
 
-def test_rejection_that_takes_more_of_a_class_is_a_warning_with_its_remedy() -> None:
+def test_skewed_rejection_is_a_warning_with_its_remedy() -> None:
     report = full()
     assert report.teacher is not None
     assert report.teacher.skew is not None
@@ -65,7 +65,7 @@ def test_rejection_that_takes_more_of_a_class_is_a_warning_with_its_remedy() -> 
     assert warnings(teacher(even)) == []
 
 
-def test_the_warning_of_the_funnel_is_not_repeated_with_the_notices() -> None:
+def test_the_warning_of_the_funnel_is_not_repeated_in_the_notices() -> None:
     report = full()
     assert report.teacher is not None
     assert report.teacher.skew is not None
@@ -97,10 +97,11 @@ def test_the_teachers_first_answers_are_measured_on_train() -> None:
     assert len(tables(teacher(full(teacher=gold)))) == 1
 
 
-def test_seeds_are_spread_over_all_of_them_this_run_included() -> None:
+def test_the_spread_of_seeds_includes_this_run() -> None:
     report = full()
     (table,) = tables(seeds(report))
-    values = [r.metrics["macro_f1"] or 0.0 for r in (own_seed(report), *other_seeds())]
+    each = [report.student.metrics, *(other.metrics for other in other_seeds())]
+    values = [metrics["macro_f1"] or 0.0 for metrics in each]
     found = {row[0].text: row[2].text for row in table.rows}
     assert found["mean"] == f"{mean(values):.3f}"
     assert found["standard deviation"] == f"{stdev(values):.3f}"
@@ -117,7 +118,7 @@ def test_a_spread_is_undefined_if_a_seed_lacks_the_metric() -> None:
     assert by_name["mean"][1] != "–"
 
 
-def test_one_reader_of_test_is_fine_and_more_are_selection() -> None:
+def test_more_than_one_read_of_test_is_a_warning() -> None:
     one, two = Read("a", "2026", "x"), Read("b", "2026", "y")
     assert warnings(reads(full(reads=(one,)))) == []
     (said,) = warnings(reads(full(reads=(one, two))))
@@ -125,14 +126,14 @@ def test_one_reader_of_test_is_fine_and_more_are_selection() -> None:
     assert reads(full(reads=())) is None
 
 
-def test_the_seeds_of_a_run_are_no_selection_but_a_second_student_of_one_is() -> None:
+def test_reads_by_the_seeds_of_a_run_are_a_warning_only_if_one_reads_twice() -> None:
     each = tuple(Read(name, "2026", "x") for name in ("night", "night-seed1", "night-seed2"))
     assert warnings(reads(full(reads=each))) == []
     assert not any("selects on test" in remark for remark in remarks(full(reads=each)))
     assert warnings(reads(full(reads=(*each, Read("night", "2027", "y"))))) != []
 
 
-def test_what_was_not_tested_follows_from_the_data() -> None:
+def test_limitations_follow_from_the_data() -> None:
     said = " ".join(sentences(full(seeds=())))
     assert "One seed (7)" in said
     assert "names no groups" in said
@@ -155,7 +156,7 @@ def test_what_was_not_tested_follows_from_the_data() -> None:
 
 
 @pytest.mark.parametrize("usd", [None, 1.5])
-def test_money_is_shown_or_said_to_be_unknown(usd: float | None) -> None:
+def test_unknown_cost_is_stated(usd: float | None) -> None:
     found = costs(full(ledger=ledger(usd)))
     assert found is not None
     (said,) = [b.text for b in found.blocks if isinstance(b, Prose)]
@@ -179,7 +180,7 @@ def test_every_registered_metric_has_a_column() -> None:
     assert set(compared()) == set(METRICS)
 
 
-def test_rows_have_as_many_cells_as_columns_and_sections_have_names_of_their_own() -> None:
+def test_rows_match_their_columns_and_sections_have_unique_keys() -> None:
     for report in (full(), usual(rows=60, groups=4, scorers=SCORERS[:2])):
         found = run_report(report, Failures()).sections
         keys = [each.key for each in found]
@@ -189,7 +190,7 @@ def test_rows_have_as_many_cells_as_columns_and_sections_have_names_of_their_own
                 assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_a_teacher_that_is_gold_is_no_teacher_that_was_not_asked() -> None:
+def test_gold_labels_are_not_reported_as_an_unasked_teacher() -> None:
     report = usual(rows=60, scorers=SCORERS[:2], teacher=False, reasoning=0)
     assert report.teacher is not None
     as_gold = report.teacher.model_copy(update={"teacher_kind": "gold"})
@@ -202,7 +203,7 @@ def test_a_teacher_that_is_gold_is_no_teacher_that_was_not_asked() -> None:
     assert found.blocks[0].text.startswith("No teacher was asked: the student learns the gold labels. ")
 
 
-def test_a_reason_that_names_its_scorer_names_it_once() -> None:
+def test_a_reason_names_its_scorer_once() -> None:
     out_of_reach = ThresholdConfig(objective="share_flagged", share=1e-9)
     report = usual(rows=60, scorers=SCORERS[:2], teacher=False, reasoning=0, threshold=out_of_reach)
     notes = tables(results(report))[0].notes
@@ -211,7 +212,7 @@ def test_a_reason_that_names_its_scorer_names_it_once() -> None:
     assert "no threshold flags any row" in of_student
 
 
-def test_too_few_groups_are_named_with_what_that_means() -> None:
+def test_too_few_groups_are_explained() -> None:
     few = usual(rows=60, groups=15, scorers=SCORERS[:2], teacher=False, reasoning=0)
     said = " ".join(sentences(few))
     assert "No interval: there are fewer than 6 groups to draw from, so nothing is shown to be better" in said
@@ -222,7 +223,7 @@ def test_too_few_groups_are_named_with_what_that_means() -> None:
     assert as_page(few, pictures=False)
 
 
-def test_rows_that_the_teacher_did_not_label_are_counted_as_negative_in_words() -> None:
+def test_unlabeled_rows_of_the_teacher_are_noted_as_negative() -> None:
     report = full()
     labels = report.analysis.scorers["teacher"]
     assert isinstance(labels, LabelAnalysis)

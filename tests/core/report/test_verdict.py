@@ -1,4 +1,4 @@
-"""The verdict: a loss, a draw and a useless training are said in words, before any number."""
+"""The verdict states wins, losses, undecided comparisons and training that shows no benefit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.core.report.making import SCORERS, Scorer, as_page, examples, full, s
 
 @functools.cache
 def against(student: float, untrained: float, baseline: float) -> ReportData:
-    """A student that tells the classes apart by `student` log odds, with two others."""
+    """A student with two other scorers; each number is the distance of the classes in log odds."""
     scorers = [
         dataclasses.replace(SCORERS[0], apart=student),
         dataclasses.replace(SCORERS[1], apart=untrained),
@@ -28,7 +28,7 @@ def against(student: float, untrained: float, baseline: float) -> ReportData:
 
 
 def one_class() -> ReportData:
-    """Test rows that are all negative."""
+    """A report of test rows that are all negative."""
     rows = examples("test", np.zeros(60, dtype=np.bool_))
     made = [
         Scored(
@@ -50,13 +50,13 @@ def test_a_baseline_that_wins_is_named() -> None:
     assert "loses to TF-IDF words" in said
 
 
-def test_a_student_no_better_than_untrained_is_said_to_have_learnt_nothing_shown() -> None:
+def test_a_student_no_better_than_untrained_is_not_shown_to_benefit() -> None:
     report = against(0.5, 0.6, 7.0)
     assert any("Training is not shown to help" in r for r in remarks(report))
     assert not any("Training is not shown" in r for r in remarks(against(2.0, 0.5, 7.0)))
 
 
-def test_outcomes_are_those_of_the_comparisons_own_sentences() -> None:
+def test_conclusions_match_the_sentences_of_comparisons() -> None:
     seen = set()
     for report in (full(), against(2.0, 0.5, 7.0)):
         title = report.analysis.first.title
@@ -76,7 +76,7 @@ def test_outcomes_are_those_of_the_comparisons_own_sentences() -> None:
     assert seen == {"better", "worse", "even", "open"}
 
 
-def test_of_log_loss_the_smaller_is_better() -> None:
+def test_a_smaller_log_loss_is_better() -> None:
     first = next(c.differences["log_loss"] for o, c in full().analysis.compared() if o.kind == "untrained")
     assert first.value is not None
     assert first.value < 0
@@ -84,14 +84,14 @@ def test_of_log_loss_the_smaller_is_better() -> None:
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("auroc", "auroc"), ("brier", "brier")])
-def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> None:
+def test_the_selection_metric_comes_first(metric: str, expected: str) -> None:
     report = full()
     changed = dataclasses.replace(report, selection=select(report.curve, metric))
     assert shown(changed)[0] == expected
     assert set(shown(changed)) == {expected, "macro_f1", "auroc"}
 
 
-def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
+def test_each_finding_has_its_smallest_detectable_difference() -> None:
     text = as_page(full(), pictures=False)
     for other, c in full().analysis.compared():
         found = text.split(f"<h3>Against {other.title}</h3>")[1].split("</li>")[0]
@@ -99,14 +99,14 @@ def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
         assert f"The smallest difference of macro-F1 that these rows show: {shows:.3f}." in found
 
 
-def test_without_others_nobody_is_beaten() -> None:
+def test_a_student_alone_beats_nothing() -> None:
     alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
     assert "so the student beats nothing" in headline(alone)
     assert differences(alone.analysis, SHOWN) == {}
 
 
 def prompts(own: float, other: float) -> ReportData:
-    """A student beside the untrained model with either prompt, by the log odds that each has apart."""
+    """A student and the untrained model with both prompts, by the distance of the classes in log odds."""
     scorers = [
         dataclasses.replace(SCORERS[0], apart=4.0),
         dataclasses.replace(SCORERS[1], apart=own),
@@ -125,8 +125,8 @@ def test_the_untrained_model_is_named_with_its_prompt() -> None:
     assert "better than the untrained model (with rulebook) on these rows" in of_training
 
 
-def test_of_rows_of_one_class_nothing_is_said_that_was_not_compared() -> None:
-    """AUROC is undefined there: the student is named, and training is not called useless by it."""
+def test_rows_of_one_class_leave_auroc_uncompared() -> None:
+    """An undefined AUROC is not evidence against training."""
     report = one_class()
     chosen = dataclasses.replace(report, selection=dataclasses.replace(report.selection, metric="auroc"))
     assert "of test, the student could not be compared with the untrained model and" in headline(chosen)
@@ -136,7 +136,7 @@ def test_of_rows_of_one_class_nothing_is_said_that_was_not_compared() -> None:
     assert not any("–" in r for r in said)
 
 
-def test_equal_smallest_differences_are_said_once() -> None:
+def test_equal_smallest_differences_are_stated_once() -> None:
     report = usual(rows=240, scorers=[SCORERS[0], *SCORERS[2:4]], teacher=False, reasoning=0)
     first, _ = report.analysis.comparisons
     analysis = report.analysis.model_copy(update={"comparisons": (first, first)})

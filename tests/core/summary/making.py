@@ -1,19 +1,24 @@
-"""Files of runs as this project writes them, with distinguishable numbers."""
+"""Files of runs as this project writes them, with distinguishable numbers; predictions by example id."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core import jsonio
+from core.evaluation.decision import Decision
 from core.evaluation.metrics import Metrics
-from core.export.run_files import SplitMetrics
+from core.evaluation.predictions import Generated
+from core.export.run_files import SplitMetrics, write_predictions
 from core.jsonio import parse
-from core.records import SPLITS, SplitName
+from core.records import SPLITS, Example, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
 from core.store import Store
 from core.summary.run_records import MODES, Mode, metrics_path
+from tests.core.evaluation.scored import Row, predictions
 
 RUN_0_1 = Path(__file__).parent / "run_0_1"
 """Files of a finished run with reinforcement, written by version 0.1."""
@@ -98,7 +103,7 @@ def write_run(
     modes: Sequence[Mode] = MODES,
     macro_f1: float | None = 0.9,
 ) -> None:
-    """A run's metrics, and nothing else."""
+    """Write only the metrics of a run."""
     for split in splits:
         for mode in modes:
             content = metrics_file(name, split, mode, macro_f1=macro_f1)
@@ -106,7 +111,7 @@ def write_run(
 
 
 def result(name: str) -> RunResult:
-    """A result with costs; of 0.1, since it does not say which student and code made it."""
+    """A result with costs and, like those of 0.1, without the student's settings and the code's version."""
     teacher = TeacherTotals(
         usd_of_the_run=1.5, prompt_tokens_of_the_run=1000, completion_tokens_of_the_run=200
     )
@@ -122,8 +127,43 @@ def result(name: str) -> RunResult:
 
 
 def write_facts(store: Store, name: str) -> None:
-    """What a run records next to its metrics."""
+    """Write the files of a run other than its metrics."""
     made_by = {"version": "0.1.0", "commit": "c" * 40, "at": "then", "before": []}
     put(store, f"runs/{name}/run_summary.json", result(name).to_json())
     put(store, f"runs/{name}/resolved_config.yaml", CONFIG)
     put(store, f"runs/{name}/made_by.json", made_by)
+
+
+GOLD = {"t1": 1, "t2": 0, "t3": 1, "t4": 0, "t5": 1}
+
+
+def predicted(
+    decisions: Mapping[str, int | None],
+    gold: Mapping[str, int] = GOLD,
+    texts: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The records of a run as an export writes them; None is a text that a server failed on."""
+    given = texts or {}
+    examples = [Example(i, given.get(i, f"text of {i}"), gold[i]) for i in decisions]
+    scored = [
+        Row(
+            i,
+            gold[i],
+            None if said is None else 0.25 + said / 2,
+            generated=Generated(reasoning=f"since {i}"),
+            error="lost" if said is None else None,
+        )
+        for i, said in decisions.items()
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.json"
+        write_predictions(path, "test", examples, predictions(scored), Decision.by_definition(0.5))
+        found: list[dict[str, Any]] = jsonio.read_json(path)
+        return found
+
+
+def write_rows(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:
+    """Write a run with predictions of test."""
+    put(store, f"runs/{run}/student_phase/test.json", rows)
+    metrics = {**metrics_file(run), "dataset_fingerprint": dataset}
+    put(store, f"runs/{run}/student_phase/metrics_test.json", metrics)

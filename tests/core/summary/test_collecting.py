@@ -1,4 +1,4 @@
-"""What is broken or foreign is named and passed over; the rest is in the table."""
+"""Invalid and foreign files are reported and skipped; the rest is in the table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def with_metric(name: str, value: Any) -> dict[str, Any]:
         ({**metrics_file("broken"), "intervals": []}, "intervals: "),
     ],
 )
-def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, content: Any, why: str) -> None:
+def test_an_invalid_metrics_file_is_reported_and_the_others_are_read(
+    store: Store, content: Any, why: str
+) -> None:
     write_run(store, "whole", splits=["test"])
     write_run(store, "broken", splits=["val"])
     put(store, PLACE, content)
@@ -65,14 +67,14 @@ def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, conte
 
 @ON_DISK
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
-def test_a_metric_that_is_not_a_number_is_an_empty_cell_and_is_named(store: Store, value: str) -> None:
+def test_nan_is_reported_and_an_empty_cell(store: Store, value: str) -> None:
     put(store, PLACE, with_metric("auroc", float(value)))
     found = collect(store)
     assert [row.file.metrics.auroc for row in found.rows] == [None]
     assert [(p.place, p.why.partition(",")[0]) for p in found.skipped] == [(PLACE, "contains NaN")]
 
 
-def test_other_folders_and_files_are_named_on_every_root(store: Store) -> None:
+def test_other_folders_and_files_are_reported_on_every_root(store: Store) -> None:
     write_run(store, "whole", splits=["test"], modes=["reasoning"])
     put(store, "runs/notes.txt", "mine")
     put(store, "runs/.DS_Store", "a tool's")
@@ -91,7 +93,7 @@ def test_other_folders_and_files_are_named_on_every_root(store: Store) -> None:
 
 
 @ON_DISK
-def test_what_cannot_be_read_is_named(store: Store) -> None:
+def test_unreadable_files_and_folders_are_reported(store: Store) -> None:
     folder = store.backend.folder
     assert folder is not None
     write_run(store, "whole", splits=["test"], modes=["reasoning"])
@@ -107,7 +109,7 @@ def test_what_cannot_be_read_is_named(store: Store) -> None:
 
 @ON_DISK
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_rights_is_named(store: Store) -> None:
+def test_a_folder_without_permissions_is_reported(store: Store) -> None:
     folder = store.backend.folder
     assert folder is not None
     write_run(store, "closed", splits=["test"], modes=["reasoning"])
@@ -120,7 +122,7 @@ def test_a_folder_without_rights_is_named(store: Store) -> None:
 
 
 @ON_DISK
-def test_a_file_in_place_of_runs_is_an_error_with_its_place(store: Store) -> None:
+def test_a_file_named_runs_is_an_error_with_its_path(store: Store) -> None:
     put(store, "runs", "a file")
     with pytest.raises(StoreError, match=r"cannot list .*/runs: Not a directory"):
         collect(store)
@@ -132,7 +134,7 @@ def test_an_empty_root_has_no_rows(store: Store) -> None:
 
 
 @ON_DISK
-def test_an_invalid_file_next_to_the_metrics_costs_only_its_own_columns(store: Store) -> None:
+def test_an_invalid_file_leaves_only_its_own_columns_empty(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     write_facts(store, "a")
     put(store, "runs/a/made_by.json", {"version": 7})
@@ -156,7 +158,7 @@ def test_an_invalid_file_next_to_the_metrics_costs_only_its_own_columns(store: S
         ("student: 5\n", "student: input"),
     ],
 )
-def test_a_config_that_is_not_one_is_named(store: Store, section: str, why: str) -> None:
+def test_an_invalid_config_is_reported(store: Store, section: str, why: str) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     put(store, "runs/a/resolved_config.yaml", section)
     (skipped,) = collect(store).skipped
@@ -165,7 +167,7 @@ def test_a_config_that_is_not_one_is_named(store: Store, section: str, why: str)
 
 
 @ON_DISK
-def test_a_result_of_a_newer_version_is_named_and_the_metrics_stay(store: Store) -> None:
+def test_a_result_of_a_newer_version_is_reported_and_the_metrics_are_read(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     put(store, "runs/a/run_summary.json", {**result("a").to_json(), "version": 99})
     found = collect(store)
@@ -193,7 +195,7 @@ class Counting(S3):
 
 
 @ON_S3
-def test_a_remote_root_is_listed_once_and_only_what_is_there_and_needed_is_read(store: Store) -> None:
+def test_a_remote_root_is_listed_once_and_only_needed_files_are_read(store: Store) -> None:
     write_run(store, "a", splits=["test", "val"], modes=["reasoning"])
     put(store, "runs/a/student_phase/test.json", "large")
     backend = Counting(store.backend.url)
@@ -206,7 +208,7 @@ def test_a_remote_root_is_listed_once_and_only_what_is_there_and_needed_is_read(
     ]
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_reading_does_not_create_the_root(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path / "none"))
     assert isinstance(store.backend, Disk)
     assert collect(store).rows == []

@@ -1,4 +1,4 @@
-"""The runs under a root: how each stands, what it holds, and what may be removed."""
+"""The list of runs under a root, and their removal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_run_is_listed_with_its_steps_and_the_students_metrics(store: Store) -
     assert not entry.latest
 
 
-def test_the_size_is_that_of_the_folder_and_of_the_objects_it_refers_to(store: Store) -> None:
+def test_the_size_includes_the_objects_of_the_run(store: Store) -> None:
     ran(store, "r")
     made(store, "unused")
     own = sum(f.bytes for f in store.backend.list("runs/r"))
@@ -55,17 +55,17 @@ def test_the_size_is_that_of_the_folder_and_of_the_objects_it_refers_to(store: S
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
-def test_how_a_run_ended_is_what_it_wrote(store: Store, state: str) -> None:
+def test_the_state_is_the_recorded_one(store: Store, state: str) -> None:
     ran(store, "r", state)
     assert only(store).state == state
 
 
-def test_a_failure_comes_with_its_sentence(store: Store) -> None:
+def test_a_failed_run_has_its_error(store: Store) -> None:
     RunView(store, "r").note_state("failed", error="no room")
     assert only(store).error == "no room"
 
 
-def test_a_run_is_running_while_somebody_holds_its_name_and_died_otherwise(store: Store) -> None:
+def test_a_running_run_without_a_live_lease_is_died(store: Store) -> None:
     ran(store, "r", "running")
     with store.lease("runs/r", "run r"):
         assert only(store).state == "running"
@@ -75,12 +75,12 @@ def test_a_run_is_running_while_somebody_holds_its_name_and_died_otherwise(store
 
 
 def leave_lease(store: Store, who: dict[str, object]) -> None:
-    """What a killed run leaves."""
+    """Write the lease that a killed run leaves."""
     lease = {"id": "x", "beat": 1, "what": "r", "holder": who, "beat_at": "2099-01-01T00:00:00+00:00"}
     store.backend.write(f"{leases.FOLDER}/runs/r.json", json.dumps(lease).encode())
 
 
-def test_a_run_that_wrote_little_or_nonsense_is_listed_all_the_same(store: Store) -> None:
+def test_incomplete_and_invalid_runs_are_listed(store: Store) -> None:
     store.backend.write("runs/a/train.log", b"begun\n")
     store.backend.write("runs/b/run_summary.json", b'{"test": null}')
     assert [(e.name, e.state, e.best_step, e.metrics) for e in list_runs(store)] == [
@@ -89,14 +89,14 @@ def test_a_run_that_wrote_little_or_nonsense_is_listed_all_the_same(store: Store
     ]
 
 
-def test_the_run_that_latest_names_is_marked(store: Store) -> None:
+def test_the_latest_run_is_marked(store: Store) -> None:
     for name in ("a", "b"):
         ran(store, name)
     pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
     assert [(e.name, e.latest) for e in list_runs(store)] == [("a", True), ("b", False)]
 
 
-def test_an_unknown_run_is_answered_with_those_there_are(store: Store) -> None:
+def test_the_error_for_an_unknown_run_lists_existing_runs(store: Store) -> None:
     with pytest.raises(MissingInputError, match=r"run x does not exist under .*; existing runs: none"):
         remove_run(store, "x")
     ran(store, "a")
@@ -105,7 +105,7 @@ def test_an_unknown_run_is_answered_with_those_there_are(store: Store) -> None:
         remove_run(store, "x")
 
 
-def test_a_run_at_work_is_not_removed(store: Store) -> None:
+def test_a_running_run_is_not_removed(store: Store) -> None:
     ran(store, "r")
     with (
         store.lease("runs/r", "run r"),
@@ -115,7 +115,7 @@ def test_a_run_at_work_is_not_removed(store: Store) -> None:
     assert run_names(store) == ["r"]
 
 
-def test_the_run_that_latest_names_is_removed_only_by_force(store: Store) -> None:
+def test_the_latest_run_is_removed_only_with_force(store: Store) -> None:
     ran(store, "r")
     pointers.publish(store, "r", {"run_dir": "runs/r"}, [])
     before = paths(store, "")
@@ -128,7 +128,7 @@ def test_the_run_that_latest_names_is_removed_only_by_force(store: Store) -> Non
     assert run_names(store) == []
 
 
-def test_a_pointer_of_ones_own_goes_and_what_others_use_stays(store: Store) -> None:
+def test_removal_deletes_own_pointers_and_keeps_shared_objects(store: Store) -> None:
     ran(store, "a")
     ran(store, "ab")
     pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
@@ -139,7 +139,7 @@ def test_a_pointer_of_ones_own_goes_and_what_others_use_stays(store: Store) -> N
     assert store.sound("split", "k1") is not None
 
 
-def test_the_pointers_go_before_the_folder_they_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pointers_are_removed_before_the_folder(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ran(store, "r")
     pointers.publish(store, "r", {"run_dir": "runs/r"}, [])
     removed: list[str] = []

@@ -1,4 +1,4 @@
-"""The page: whole in itself, and harmless whatever a run is called."""
+"""The summary page is self-contained and safe for any run name."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from core.summary.summarize import summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 pytestmark = pytest.mark.parametrize("root", ["disk"], indirect=True)
-EVIL = '<script>alert(1)</script>"onload=x&'
+HOSTILE = '<script>alert(1)</script>"onload=x&'
 
 
 class Page(HTMLParser):
-    """What a browser would make of it."""
+    """The tags, attributes and cells of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,21 +51,21 @@ def rendered(store: Store) -> str:
 
 
 def test_every_text_of_a_run_is_escaped(store: Store) -> None:
-    write_run(store, EVIL.replace("/", "\\"), splits=["test"], modes=["reasoning"])
+    write_run(store, HOSTILE.replace("/", "\\"), splits=["test"], modes=["reasoning"])
     write_run(store, "b", splits=["test"], modes=["reasoning"])
     content = result("b").to_json()
-    content["teacher_summary"]["teacher_model"] = EVIL
+    content["teacher_summary"]["teacher_model"] = HOSTILE
     put(store, "runs/b/run_summary.json", content)
     text = rendered(store)
     page = Page(text)
     assert page.tags.count("script") == 1
     assert not any(name.startswith("on") for name, _ in page.attributes)
     rows = [page.cells[i : i + len(COLUMNS)] for i in range(0, len(page.cells), len(COLUMNS))]
-    assert rows[0][0] == EVIL.replace("/", "\\")
-    assert rows[1][COLUMNS.index("teacher_model")] == EVIL
+    assert rows[0][0] == HOSTILE.replace("/", "\\")
+    assert rows[1][COLUMNS.index("teacher_model")] == HOSTILE
 
 
-def test_only_its_own_script_may_run_and_nothing_is_fetched(store: Store) -> None:
+def test_only_the_page_script_may_run_and_nothing_is_fetched(store: Store) -> None:
     write_run(store, "a")
     text = rendered(store)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Runs that version 0.1 left are listed, summarized and compared."""
+"""Runs of version 0.1 are listed, summarized and compared."""
 
 from __future__ import annotations
 

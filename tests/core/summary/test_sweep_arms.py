@@ -1,4 +1,4 @@
-"""A sweep file: which arms it makes, and what is said of one that makes none."""
+"""Sweep files: their arms, and errors of invalid files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_arms_and_grid_are_crossed_and_named_after_both(tmp_path: Path) -> None:
     }
 
 
-def test_keys_that_end_alike_are_named_whole(tmp_path: Path) -> None:
+def test_keys_with_the_same_last_part_are_written_in_full(tmp_path: Path) -> None:
     found = points(tmp_path, "grid: {evaluation.max_new_tokens: [8], export.max_new_tokens: [8, 16]}\n")
     assert list(found) == [
         "evaluation.max_new_tokens-8-export.max_new_tokens-8",
@@ -67,19 +67,19 @@ def test_keys_that_end_alike_are_named_whole(tmp_path: Path) -> None:
         ("arms: {a: student.epochs=1}", "mine.yaml:2: arms.a: "),
     ],
 )
-def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_sweep_is_one_sentence_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml") as error:
         read_sweep_file(written(tmp_path, f"base: base.yaml\n{text}\n"))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_base_is_said(tmp_path: Path) -> None:
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="base is missing"):
         read_sweep_file(written(tmp_path, "arms: {a: [], b: []}"))
 
 
-def test_a_mistake_in_one_arm_names_the_arm_before_any_runs(tmp_path: Path) -> None:
+def test_an_invalid_arm_is_named_when_the_sweep_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(
         "data: {path: x.csv, text_column: t, label_column: l}\nteacher: {answers: a.jsonl}\n"
     )

@@ -1,4 +1,4 @@
-"""The predecessor's three tables to the character, and the tidy table."""
+"""The predecessor's three tables, character by character, and the tidy table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.core.summary.making import metrics_file, put, result, write_facts, wr
 EXPECTED = Path(__file__).parent / "expected.csv"
 
 
-def test_the_tables_are_those_made_by_hand(store: Store) -> None:
-    """On every kind of root: names with dates and without, commas and quotes in them, one split only."""
+def test_tables_equal_the_expected_file(store: Store) -> None:
+    """On disk and S3, with dates, commas and quotes in names, and with missing splits."""
     write_run(store, "sft_20260102_030405", macro_f1=0.77775)
     write_run(store, "b_20260101_000000", splits=["test"], modes=["reasoning"], macro_f1=None)
     write_run(store, 'a,"b"_x', splits=["test"], modes=["label_only"])
@@ -31,7 +31,7 @@ def test_the_tables_are_those_made_by_hand(store: Store) -> None:
 
 @pytest.mark.parametrize("root", ["disk"], indirect=True)
 @pytest.mark.parametrize("mode", ["reasoning", "label_only"])
-def test_one_mode_is_that_mode_alone(store: Store, mode: Mode) -> None:
+def test_a_mode_selects_its_rows(store: Store, mode: Mode) -> None:
     write_run(store, "a")
     _, text = summarize_runs(store, mode, "csv")
     rows = [row for row in csv.reader(io.StringIO(text)) if row and row[0] == "a"]
@@ -73,7 +73,7 @@ def table(store: Store) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_a_row_holds_metrics_intervals_cost_models_data_and_commit(store: Store) -> None:
+def test_a_row_has_metrics_intervals_cost_models_data_and_commit(store: Store) -> None:
     content = metrics_file("a")
     intervals = {
         "macro_f1": {"value": 0.9, "low": 0.8, "high": 0.95, "method": "bootstrap"},
@@ -132,7 +132,7 @@ def test_a_row_holds_metrics_intervals_cost_models_data_and_commit(store: Store)
     }
 
 
-def test_rows_go_by_run_split_and_mode_and_what_is_not_written_is_empty(store: Store) -> None:
+def test_rows_are_sorted_by_run_split_and_mode_and_missing_values_are_empty(store: Store) -> None:
     write_run(store, "b", splits=["test", "train"])
     write_run(store, "a", splits=["val"], modes=["label_only"])
     rows = table(store)
@@ -147,7 +147,7 @@ def test_rows_go_by_run_split_and_mode_and_what_is_not_written_is_empty(store: S
 
 
 @pytest.mark.parametrize("root", ["disk"], indirect=True)
-def test_a_result_that_names_student_and_code_needs_no_other_file(store: Store) -> None:
+def test_student_and_code_are_read_from_the_result(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     student = StudentSetup(engine="tinker", base_model="m", target="label_only")
     found = result("a").model_copy(update={"student": student, "made_by": CodeVersion(version="0.2.0")})

@@ -1,4 +1,4 @@
-"""Points of reinforcement are series of their own; undefined metrics are left out."""
+"""Points of reinforcement have their own series; undefined metrics are left out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def rl_step(**values: float) -> RLStep:
     return RLStep.model_validate(row)
 
 
-def test_rewards_are_a_series_of_their_own_without_what_is_undefined() -> None:
+def test_rewards_have_their_own_series_without_undefined_values() -> None:
     (point,) = reward_points([rl_step(reward_mean=0.25, batch_acc=0.5)])
     assert (point.series, point.step) == ("rl", 1)
     assert dict(point.values) == {"rl/reward_mean": 0.25, "rl/accuracy": 0.5}
 
 
-def test_a_step_of_training_and_one_of_reinforcement_have_different_names() -> None:
+def test_training_and_reinforcement_use_different_names() -> None:
     (trained,) = training_points([TrainStep(step=0, loss=1.0, learning_rate=0.1)])
     (rewarded,) = reward_points([rl_step(loss=1.0, learning_rate=0.1)])
     assert trained.step == rewarded.step == 1
@@ -36,7 +36,7 @@ def test_a_step_of_training_and_one_of_reinforcement_have_different_names() -> N
     assert not set(trained.values) & set(rewarded.values)
 
 
-def test_val_of_training_and_of_reinforcement_have_different_names() -> None:
+def test_val_of_training_and_reinforcement_use_different_names() -> None:
     found = with_values(metrics(90), auroc=None)
     before, after = evaluation_point(3, found), evaluation_point(3, found, "rl_val")
     assert before.values["val/macro_f1"] == found["macro_f1"]
@@ -44,7 +44,7 @@ def test_val_of_training_and_of_reinforcement_have_different_names() -> None:
     assert (after.series, after.values["rl_val/f1"]) == ("rl_val", found["f1"])
 
 
-def test_a_result_without_test_has_its_cost() -> None:
+def test_a_result_without_test_metrics_has_its_cost() -> None:
     ledger = Ledger(usd=2.0, student=StudentLedger(requests=3), seconds={"train": 1.25, "split": 1.0})
     point = result_point(RunResult(run_dir="runs/r", ledger=ledger))
     costs = {name: value for name, value in point.values.items() if value}

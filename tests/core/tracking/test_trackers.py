@@ -1,4 +1,4 @@
-"""Trackers receive a run's curves and figures once; one that fails costs one warning."""
+"""Trackers receive the metrics of a run once; a failing tracker causes one warning."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def config(**trackers: Any) -> Config:
 
 
 def follow(config: Config, view: RunView) -> None:
-    """A run of two steps, with an evaluation, to its end."""
+    """Track a whole run of two steps with one evaluation."""
     with tracked(config, view) as trackers:
         trackers.send(training_points(HISTORY))
         trackers.send([EVALUATION])
@@ -69,11 +69,11 @@ def follow(config: Config, view: RunView) -> None:
 def fail_after_a_step(config: Config, view: RunView) -> None:
     with tracked(config, view) as trackers:
         trackers.send(training_points(HISTORY[:1]))
-        raise ValueError("in the midst")
+        raise ValueError("failed in a step")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Ours: threads of other libraries may warn at any time."""
+    """Warnings of this project; threads of other libraries may warn at any time."""
     ours = [r for r in caplog.records if r.name.startswith("core.")]
     return [r.getMessage() for r in ours if r.levelno >= logging.WARNING]
 
@@ -83,7 +83,7 @@ def sqlite(folder: Path) -> str:
 
 
 def mlflow_run(uri: str) -> tuple[Any, Any]:
-    """The client, and the one run that there is."""
+    """The client and the only run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
@@ -93,12 +93,12 @@ def mlflow_run(uri: str) -> tuple[Any, Any]:
     return client, run
 
 
-def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the_same_one(
+def test_mlflow_receives_config_and_metrics_and_a_resumed_run_continues(
     view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     to = config(mlflow={"tracking_uri": sqlite(tmp_path)})
-    with pytest.raises(ValueError, match="in the midst"):
+    with pytest.raises(ValueError, match="failed in a step"):
         fail_after_a_step(to, view)
     _, run = mlflow_run(sqlite(tmp_path))
     assert run.info.status == "FAILED"
@@ -123,7 +123,7 @@ def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the
 
 
 def sent_to_wandb(folder: Path) -> list[Any]:
-    """The records of the one offline run, out of its LevelDB log: blocks of 32 kB, headers of 7 bytes."""
+    """The records of the offline run, from its LevelDB log: blocks of 32 kB, headers of 7 bytes."""
     from wandb.proto import wandb_internal_pb2 as wandb
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
@@ -143,7 +143,7 @@ def sent_to_wandb(folder: Path) -> list[Any]:
     return found
 
 
-def test_wandb_holds_the_same_in_a_folder_that_was_never_online(
+def test_wandb_receives_config_and_metrics_offline(
     view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("wandb", reason="needs the extra: wandb")
@@ -177,14 +177,14 @@ def test_wandb_holds_the_same_in_a_folder_that_was_never_online(
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(16)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
+def test_a_hanging_tracker_is_one_warning_and_delays_the_run_by_patience_at_most(
     view: RunView, silent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("mlflow", reason="needs the extra: mlflow")
@@ -206,7 +206,7 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Config]:
-    """A module `wandb` of this code, for tests that need no tracker; the config that uses it."""
+    """Install a module `wandb` with the given code, and return a config that uses it."""
 
     def install(code: str) -> Config:
         (tmp_path / "wandb.py").write_text(code)
@@ -227,7 +227,7 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
     assert failures.to_json()[1]["error"] == "ChildProcessError"
 
 
-def test_a_tracker_that_raises_in_the_run_is_recorded_and_the_others_get_everything(
+def test_an_error_of_a_tracker_in_the_run_is_recorded(
     view: RunView, monkeypatch: pytest.MonkeyPatch, library: Callable[[str], Config]
 ) -> None:
     def broken(self: TrackerProcess, points: object) -> None:
@@ -240,7 +240,7 @@ def test_a_tracker_that_raises_in_the_run_is_recorded_and_the_others_get_everyth
         assert [(f.part, f.error) for f in failures] == [("Tracker: wandb", "TypeError")]
 
 
-def test_a_tracker_that_raises_is_one_warning_with_its_words(
+def test_a_failing_tracker_is_one_warning_with_its_message(
     view: RunView, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("mlflow", reason="needs the extra: mlflow")
@@ -259,10 +259,10 @@ def test_a_tracker_that_exits_early_without_an_error_is_one_warning(
     assert "its process ended unexpectedly (exit code 0)" in warning
 
 
-def test_the_error_of_a_missing_library_has_the_command_that_installs_it(
+def test_the_error_for_a_missing_library_has_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as the import system notes what is not there
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as the import system marks missing modules
     settings = {"project": "p", "entity": None, "mode": "offline"}
     first = {"tracker": "wandb", "settings": settings, "run": {"id": "1", "name": "r", "config": {}}}
     (tmp_path / "records.jsonl").write_text(json.dumps(first) + "\n")
