@@ -63,13 +63,13 @@ def fit(name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence
     if not train:
         raise DataError(f"{CLASSICAL[name]}: the train split has no rows")
     if name != "majority":
-        return _regression(name, train, splits)
+        return _fit_regression(name, train, splits)
     share = sum(e.label for e in train) / len(train)
     scored = {split: _scored(rows, np.full(len(rows), share)) for split, rows in splits.items()}
     return Baseline(name, {"share_positive": share}, scored)
 
 
-def _regression(
+def _fit_regression(
     name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]
 ) -> Baseline:
     from sklearn.feature_extraction.text import TfidfVectorizer

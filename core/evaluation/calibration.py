@@ -90,7 +90,7 @@ def calibrate(
         reason = "not asked for"
     elif config.method == "auto":
         kept = None if groups is None else [g for g, s in zip(groups, scored, strict=True) if s]
-        kind, reason = _simplest(y, p, kept, seed)
+        kind, reason = _choose_kind(y, p, kept, seed)
         parameters = FITS[kind](y, p)
     else:
         try:
@@ -103,7 +103,9 @@ def calibrate(
     return Calibrator(kind, parameters, config.method, len(y), int(y.sum()), before, after, reason)
 
 
-def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int) -> tuple[CurveKind, str]:
+def _choose_kind(
+    y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int
+) -> tuple[CurveKind, str]:
     """Return what `auto` chooses, and why."""
     if short := _shortage(y, LEAST_FOR_AUTO, LEAST_OF_CLASS):
         return "none", f"auto needs {short}"

@@ -167,7 +167,7 @@ def _differences(
     out = []
     for (d, pair), p_holm in zip(measured, adjusted, strict=True):
         d = replace(d, p_holm=p_holm, comparisons=len(tested))
-        out.append(d if d.p is None else _tested(d, pair, family, found, len(positive)))
+        out.append(d if d.p is None else _with_interval(d, pair, family, found, len(positive)))
     return out
 
 
@@ -201,7 +201,7 @@ def _measure(
     return MetricDifference(name, value, p=p, undefined_resamples=missing, untested=untested), pair
 
 
-def _tested(
+def _with_interval(
     d: MetricDifference, pair: _Pair, family: Family, found: Replicates, rows: int
 ) -> MetricDifference:
     """Return a difference with its interval and adjusted p-value."""
@@ -228,12 +228,12 @@ def _tested(
         high=high,
         p_adjusted=max(family.p_value(pair.drawn), least),
         detectable=None if by_rows else detectable(pair.drawn, family.level),
-        untested=_untestable(d, pair.differing, found, rows) if untestable else None,
+        untested=_why_untestable(d, pair.differing, found, rows) if untestable else None,
         note=note,
     )
 
 
-def _untestable(d: MetricDifference, differing: int, found: Replicates, rows: int) -> str:
+def _why_untestable(d: MetricDifference, differing: int, found: Replicates, rows: int) -> str:
     """Return why even a clean sweep would not be significant."""
     least, kind = least_rows(d.comparisons), METRICS.get(d.metric).of
     if found.clustered and found.units < least:

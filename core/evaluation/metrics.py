@@ -295,7 +295,7 @@ def compute(p: Predictions, threshold: float | None, lacks: str = "no threshold 
         elif each.of == "probabilities":
             value = float(each.function(positive, ranking).mean())
         elif 0 < ups < n:
-            value = _of_ranks(each, positive, ranking)
+            value = _ranking_point(each, positive, ranking)
         values[name] = optional(value)
         if math.isnan(value):
             undefined["F1" if name == "f1" else name] = why
@@ -312,7 +312,7 @@ def compute(p: Predictions, threshold: float | None, lacks: str = "no threshold 
     return Metrics(values, undefined)
 
 
-def _of_ranks(metric: Metric, positive: Bools, probability: Floats) -> float:
+def _ranking_point(metric: Metric, positive: Bools, probability: Floats) -> float:
     """Return a metric of ranks for rows of both classes."""
     if metric.point is not None:
         return metric.point(positive, probability)

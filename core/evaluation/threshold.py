@@ -103,7 +103,7 @@ def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO
                 candidates=many,
                 reason=f"{describe(config)} on {n} rows ({ups} positive), of {many} thresholds",
             )
-        why = _unreached(found.counts, config)
+        why = _why_unreachable(found.counts, config)
     value = None
     if config.objective == "macro_f1":
         value, why = DEFAULT, f"the default {DEFAULT}: {why}"
@@ -198,7 +198,7 @@ def pick(found: Candidates, config: ThresholdConfig) -> Ints:
     keys: tuple[Any, ...]  # what is maximized, the most important first
     match config.objective:
         case "macro_f1":
-            keys, allowed = (right,), _of_largest_macro_f1(found)
+            keys, allowed = (right,), _largest_macro_f1(found)
         case "f1":
             keys = f1(k), right
         case "cost":
@@ -237,7 +237,7 @@ def achieved(k: Counts, config: ThresholdConfig) -> Floats:
             return precision(k)
 
 
-def _of_largest_macro_f1(found: Candidates) -> Bools:
+def _largest_macro_f1(found: Candidates) -> Bools:
     """Return the candidates of the largest macro-F1, exactly: equal fractions may differ in the last bit."""
     value = np.where(found.real, macro_f1(found.counts), -np.inf)
     # 1e-9 is more than the rounding error of macro-F1; within it, fractions decide.
@@ -256,7 +256,7 @@ def _exact_macro_f1(tp: int, fp: int, fn: int, tn: int) -> Fraction:
     return Fraction(2 * tp, 2 * tp + fp + fn) + Fraction(2 * tn, 2 * tn + fp + fn)
 
 
-def _unreached(k: Counts, config: ThresholdConfig) -> str:
+def _why_unreachable(k: Counts, config: ThresholdConfig) -> str:
     """Return why no candidate reaches the objective."""
     flagged = k.tp + k.fp
     if config.objective == "recall_at_precision":

@@ -219,19 +219,14 @@ def teacher_ledger(stages: Sequence[TeacherLedger]) -> TeacherTotals | None:
     if not stages:
         return None
     last = {each.run: each for each in sorted(stages, key=lambda each: each.requests_of_the_run)}
-    added: dict[str, Any] = {
-        name: _added([getattr(each, name) for each in (last.values() if name.endswith(_GROWING) else stages)])
-        for name in TeacherLedger.model_fields
-        if name != "run"
-    }
+    added: dict[str, Any] = {}
+    for name in (name for name in TeacherLedger.model_fields if name != "run"):
+        values = [getattr(each, name) for each in (last.values() if name.endswith(_GROWING) else stages)]
+        if all(isinstance(value, Mapping) for value in values):
+            added[name] = dict(sum(map(Counter, values), Counter()).most_common())
+        else:
+            added[name] = None if None in values else round(sum(values), 6)
     return TeacherTotals(runs=tuple(sorted(last)), **added)
-
-
-def _added(values: Sequence[Any]) -> Any:
-    """The sum of counts by name, of numbers, or None if one is unknown."""
-    if all(isinstance(value, Mapping) for value in values):
-        return dict(sum(map(Counter, values), Counter()).most_common())
-    return None if None in values else round(sum(values), 6)
 
 
 def student_ledger(

@@ -130,7 +130,7 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
     if not overwrite and sources.exists(job.output):
         raise UserError(f"{sources.place(job.output)} exists already; name another, or add --overwrite")
     lock = FileLock(f"{job.parts}.lock", timeout=0)
-    with _kept(job.parts):
+    with _writing(job.parts):
         job.parts.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
@@ -139,7 +139,7 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
     try:
         if restart:
             shutil.rmtree(job.parts, ignore_errors=True)
-        yield _begun(job)
+        yield _start_or_resume(job)
     finally:
         if not (job.parts / _JOB).is_file():  # nothing has been answered
             shutil.rmtree(job.parts, ignore_errors=True)
@@ -167,7 +167,7 @@ def answer(job: Job, parts: range, rows: int, student: Callable[[], Student], pr
             chunk = [InputRow(**row) for row in jsonio.read_jsonl(job.asked(i))]
             within = Within(progress, done, rows)
             lines = map(json_line, records(chunk, student(), reasoning=job.reasoning, progress=within))
-            with _kept(job.answered(i)):
+            with _writing(job.answered(i)):
                 replace_bytes(job.answered(i), "".join(f"{line}\n" for line in lines).encode())
                 job.asked(i).unlink(missing_ok=True)
             answered += len(chunk)
@@ -221,7 +221,7 @@ def assemble(job: Job, reused: int) -> JobResult:
     """Write the parts into the output, which appears complete or not at all, and remove them."""
     outcome, whole = JobResult(sources.place(job.output), reused=reused), job.parts / "output"
     answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))
-    with _kept(whole):
+    with _writing(whole):
         write_output(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)
         sync([whole])
     expected = _JobFile.read(job.parts / _JOB).rows
@@ -232,7 +232,7 @@ def assemble(job: Job, reused: int) -> JobResult:
         )
     if sources.is_local(job.output):
         place = sources.local_path(job.output)
-        with _kept(place):
+        with _writing(place):
             whole.replace(place)
     else:
         fs, path = sources.filesystem(job.output)
@@ -241,7 +241,7 @@ def assemble(job: Job, reused: int) -> JobResult:
     return outcome
 
 
-def _begun(job: Job) -> int:
+def _start_or_resume(job: Job) -> int:
     """The number of rows. Parts that were answered before belong to this very job, the others have rows."""
     path = job.parts / _JOB
     earlier = _JobFile.read(path) if path.is_file() else None
@@ -266,14 +266,14 @@ def _begun(job: Job) -> int:
     else:  # parts without their job are remains of an interrupted cleanup
         shutil.rmtree(job.parts, ignore_errors=True)
     rows = 0
-    with _kept(job.parts):
+    with _writing(job.parts):
         job.parts.mkdir(exist_ok=True)
     for i, chunk in enumerate(batched(job.source.rows(), PART_ROWS)):
-        with _kept(job.asked(i)):
+        with _writing(job.asked(i)):
             lines = (json_line(asdict(row)) + "\n" for row in chunk)
             job.asked(i).write_text("".join(lines), encoding="utf-8")
         rows += len(chunk)
-    with _kept(path):
+    with _writing(path):
         sync(job.parts.glob("*.rows"))
         replace_bytes(path, jsonio.canonical(_JobFile(key=key, rows=rows).to_json()))
     return rows
@@ -284,7 +284,7 @@ def _parts(rows: int) -> int:
 
 
 @contextmanager
-def _kept(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     """Raise StoreError with place and remedy if something cannot be written."""
     try:
         yield

@@ -164,16 +164,16 @@ def find(model: str, root: str = "artifacts", *, merged: bool = False) -> Path:
     """
     found = locations.normalized(model, "--model")
     if locations.scheme(found):
-        return _fetched(found.rstrip("/"), merged=merged)
+        return _cached_copy(found.rstrip("/"), merged=merged)
     folder, is_path = Path(found), "/" in model or "\\" in model
     if folder.is_dir() and (is_path or (folder / FILE).is_file()):
         return folder.absolute()
     if is_path:
         raise MissingInputError(f"folder {folder.absolute()}, the place of the bundle, does not exist")
-    return _published(Store.at(root), model)
+    return _find_published(Store.at(root), model)
 
 
-def _published(store: Store, name: str) -> Path:
+def _find_published(store: Store, name: str) -> Path:
     pointer = pointers.read(store, name)
     if pointer is None:
         there = ", ".join(pointers.names(store)) or "nothing is published there"
@@ -197,7 +197,7 @@ def _published(store: Store, name: str) -> Path:
     return store.folder(manifest) / BUNDLE
 
 
-def _fetched(url: str, *, merged: bool) -> Path:
+def _cached_copy(url: str, *, merged: bool) -> Path:
     try:
         written = sources.read_bytes(f"{url}/{FILE}")
     except DataError as e:

@@ -317,7 +317,7 @@ def costs(data: ReportData) -> Section | None:
     if ledger.usd is not None:
         text = f"The run cost US$ {ledger.usd:.2f}."
     text += " Stages that were reused count with the seconds and the money they took when they were made."
-    blocks: list[Block] = [Prose(text), _tokens(ledger, data.estimate)]
+    blocks: list[Block] = [Prose(text), _token_table(ledger, data.estimate)]
     if ledger.seconds:
         whole = ledger.total_seconds
         seconds = [
@@ -330,7 +330,7 @@ def costs(data: ReportData) -> Section | None:
     return Section("cost", "Cost and time", blocks)
 
 
-def _tokens(ledger: Ledger, estimate: CostEstimate | None) -> Table:
+def _token_table(ledger: Ledger, estimate: CostEstimate | None) -> Table:
     table, notes = [], []
     if (t := ledger.teacher) is not None:
         prompts = (t.prompt_tokens_of_the_run, t.cached_tokens_of_the_run, t.completion_tokens_of_the_run)

@@ -122,7 +122,7 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     Raises StoreError if the root cannot be listed, PassingError if it does not answer: a table that lacks
     rows for that reason would look complete.
     """
-    runs, skipped = _runs(store)
+    runs, skipped = _run_folders(store)
     if store.backend.folder is not None:
         found = [run.rows(modes, with_facts) for run in runs]
     else:
@@ -202,7 +202,7 @@ class _Run:
         self.skipped.append(Skipped(f"{FOLDER}/{self.name}/{path}".rstrip("/"), why))
 
 
-def _runs(store: Store) -> tuple[list[_Run], list[Skipped]]:
+def _run_folders(store: Store) -> tuple[list[_Run], list[Skipped]]:
     """The folders under runs/ by name, and files that are in the place of a folder.
 
     A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.

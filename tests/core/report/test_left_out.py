@@ -21,7 +21,7 @@ def broken(*arguments: object, **named: object) -> object:
     ("module", "function", "name"),
     [
         (verdict, "headline", "verdict"),
-        (run_sections, "_tokens", "costs"),
+        (run_sections, "_token_table", "costs"),
         (scorer_sections, "Mistakes", "errors"),
         (plots, "funnel", "teacher"),
     ],
