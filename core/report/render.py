@@ -127,6 +127,7 @@ def render_page(document: Document, failures: Failures) -> str:
         .render(
             document=document,
             sections=[*left_out(failures), *document.sections],
+            longest=LONGEST,
             words=CONCLUSIONS,
             signs=_SIGNS,
             script=Markup(script),  # nosec B704  # our own file
@@ -151,7 +152,6 @@ def _environment(drawings: Mapping[int, Markup]) -> Environment:
         kind=lambda block: type(block).__name__,
         rows=_rows,
         drawn=lambda picture: drawings.get(id(picture), failed),
-        cut=_cut,
         name_of=name_of,
         conclusion=conclusion,
         begins=begins,
@@ -171,12 +171,6 @@ def _rows(table: Table) -> Markup:
             cells.append(f"<td{attributes}>{text}{detail}</td>")
         lines.append(f"<tr{strong}>{''.join(cells)}</tr>")
     return Markup("\n".join(lines))  # nosec B704  # every text was escaped
-
-
-def _cut(text: str) -> str:
-    if len(text) <= LONGEST:
-        return text
-    return f"{text[:LONGEST]} … (the first {LONGEST:,} of {len(text):,} characters)"
 
 
 def _digest(content: str) -> str:

@@ -141,6 +141,30 @@ class RunFacts:
     version: str | None = None
     commit: str | None = None
 
+    @staticmethod
+    def of(result: RunResult) -> RunFacts:
+        student, teacher, code = result.student or StudentSetup(), result.teacher_summary, result.made_by
+        asked, trained = result.ledger.teacher, result.ledger.student
+        tokens = None
+        if asked is not None:
+            tokens = asked.prompt_tokens_of_the_run + asked.completion_tokens_of_the_run
+        return RunFacts(
+            engine=student.engine,
+            base_model=student.base_model,
+            target=student.target,
+            teacher_kind=None if teacher is None else teacher.teacher_kind,
+            teacher_model=None if teacher is None else teacher.teacher_model,
+            best_step=result.best_step,
+            usd=result.ledger.usd,
+            teacher_tokens=tokens,
+            trained_tokens=None if trained is None else trained.trained_tokens,
+            prefilled_tokens=None if trained is None else trained.prefilled_tokens,
+            sampled_tokens=None if trained is None else trained.sampled_tokens,
+            seconds=result.ledger.total_seconds or None,
+            version=None if code is None else code.version,
+            commit=None if code is None else code.commit,
+        )
+
 
 class _Engine(Record):
     kind: str
@@ -173,7 +197,7 @@ def add_facts(facts: RunFacts, path: str, data: bytes) -> RunFacts:
     result. The predecessor's config has the base model from before the student's flags, so it is left out.
     """
     if path == SUMMARY:
-        return _from_result(facts, data)
+        return RunFacts.of(parse(RunResult, data)[0])
     if path == CONFIG and facts.engine is None:
         return _from_config(facts, data)
     if path == MADE_BY and facts.version is None:
@@ -184,30 +208,6 @@ def add_facts(facts: RunFacts, path: str, data: bytes) -> RunFacts:
         facts = replace(facts, engine="tinker", target="reason_first", teacher_kind="openai")
         return replace(facts, teacher_model=found.teacher_model)
     return facts
-
-
-def _from_result(facts: RunFacts, data: bytes) -> RunFacts:
-    result, _ = parse(RunResult, data)
-    student, teacher, code = result.student or StudentSetup(), result.teacher_summary, result.made_by
-    asked, trained = result.ledger.teacher, result.ledger.student
-    tokens = None if asked is None else asked.prompt_tokens_of_the_run + asked.completion_tokens_of_the_run
-    return replace(
-        facts,
-        engine=student.engine,
-        base_model=student.base_model,
-        target=student.target,
-        teacher_kind=None if teacher is None else teacher.teacher_kind,
-        teacher_model=None if teacher is None else teacher.teacher_model,
-        best_step=result.best_step,
-        usd=result.ledger.usd,
-        teacher_tokens=tokens,
-        trained_tokens=None if trained is None else trained.trained_tokens,
-        prefilled_tokens=None if trained is None else trained.prefilled_tokens,
-        sampled_tokens=None if trained is None else trained.sampled_tokens,
-        seconds=result.ledger.total_seconds or None,
-        version=None if code is None else code.version,
-        commit=None if code is None else code.commit,
-    )
 
 
 def _from_config(facts: RunFacts, data: bytes) -> RunFacts:

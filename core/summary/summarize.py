@@ -164,7 +164,7 @@ class _Run:
             rows.append(RunRow(self.name, split, mode, file, facts))
             if has_nan:
                 self._skip(path, _HAS_NAN)
-        if facts is None and not self.skipped:
+        if not rows and not self.skipped:
             self._skip("", self._why_empty(modes))
         return rows
 
