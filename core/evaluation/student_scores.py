@@ -362,10 +362,10 @@ def _generate(
     params = GenerateParams(max_tokens=longest, stop_tokens=encoder.stop_tokens)
     found, errors = list[Generated](), list[str | None]()
     for generation in sampler.generate([p.tokens for p in prompts], params, progress=progress.update):
-        text, reasoning, label = None, None, None
-        if generation.error is None:
-            text, parsed = encoder.read(generation.tokens)
-            reasoning, label = parsed.reasoning, parsed.label
-        found.append(Generated(text, reasoning, label, generation.finish))
         errors.append(generation.error)
+        if generation.error is not None:
+            found.append(Generated(finish=generation.finish))
+        else:
+            text, parsed = encoder.read(generation.tokens)
+            found.append(Generated(text, parsed.reasoning, parsed.label, generation.finish))
     return found, errors
