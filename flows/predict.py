@@ -23,7 +23,7 @@ from core.export import Weights
 from core.export.bundle import FILE
 from core.predict import PredictOptions, Runner
 from core.predict import job as jobs
-from core.predict.job import Job, JobResult, Shard, assemble, held, shards
+from core.predict.job import Job, JobResult, Shard, assemble, locked, shards
 from core.predict.loaded_student import Student, find, open_student
 from core.report import code
 from tasks.stage_tasks import RETRIES, ArtifactProgress
@@ -64,7 +64,7 @@ def predict(options: PredictOptions) -> JobResult:
     if threads is None and runner != "threads":
         threads = max(1, (os.cpu_count() or 1) // options.workers)
     device = Device(options.device, threads)
-    with held(job, overwrite=options.overwrite, restart=options.restart) as rows:
+    with locked(job, overwrite=options.overwrite, restart=options.restart) as rows:
         on = answer_shards.with_options(task_runner=_task_runner(runner, options.workers, options.address))
         answered = on(list(shards(job, rows, options.base_model, device)))
         found = assemble(job, rows - answered)

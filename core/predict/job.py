@@ -119,7 +119,7 @@ class JobResult:
 
 
 @contextmanager
-def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterator[int]:
+def locked(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterator[int]:
     """Start or resume a job under a lock; yields its number of rows. The input is then no longer needed.
 
     Raises UserError if the output exists, if another process works on it, and if the answered parts belong to

@@ -100,7 +100,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
         found = on_runner(**asdict(replace(options, fail_on_error=False)))
     else:
         job = jobs.Job.of(options, bundle)
-        with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
+        with jobs.locked(job, overwrite=options.overwrite, restart=options.restart) as count:
             found = jobs.run(job, opened, count, BarProgress("predict"))
     _report(found, options)
 

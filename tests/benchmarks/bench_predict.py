@@ -25,7 +25,7 @@ from core.engines.local import LocalEngine
 from core.evaluation.decision import Decision
 from core.export.bundle import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
 from core.predict import Student
-from core.predict.job import Job, held, run
+from core.predict.job import Job, locked, run
 from core.predict.table_io import TextSource
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
@@ -135,7 +135,7 @@ def answer(folder: Path, student: Student) -> None:
     lent = Student(student.bundle, student._sampler)
     vars(lent)["close"] = lambda: None
     job = Job(folder, TextSource(str(folder / "new.csv"), id_column="id"), str(folder / "out.csv"), "csv")
-    with held(job, overwrite=True) as rows:
+    with locked(job, overwrite=True) as rows:
         run(job, lambda: lent, rows)
 
 

@@ -15,7 +15,7 @@ import pytest
 from core.errors import RowsFailed, StoreError, UserError
 from core.predict import Prediction, Student
 from core.predict import job as jobs
-from core.predict.job import Job, JobResult, held, run
+from core.predict.job import Job, JobResult, locked, run
 from core.progress import Silent
 from tests.small_project import texts
 
@@ -29,7 +29,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer(job: Job, student: Callable[[], Lent], **how: bool) -> JobResult:
-    with held(job, **how) as rows:
+    with locked(job, **how) as rows:
         return run(job, cast(Any, student), rows)
 
 
@@ -108,7 +108,7 @@ def test_parts_without_their_job_file_are_not_reused(job: Job, lent: Lent) -> No
 
 
 def test_a_fully_answered_job_loads_no_model(job: Job, lent: Lent) -> None:
-    with held(job) as rows:
+    with locked(job) as rows:
         assert jobs.answer(job, range(4), rows, cast(Any, lambda: lent), Silent()) == 60
         found = run(job, lambda: pytest.fail("the model was loaded"), rows)
     assert found.reused == found.rows == 60
@@ -200,5 +200,5 @@ def test_parts_of_another_job_are_refused(job: Job, lent: Lent, table: Path) -> 
 
 
 def test_two_jobs_cannot_write_one_output(job: Job, lent: Lent) -> None:
-    with held(job), pytest.raises(UserError, match="another process is writing"), held(job):
+    with locked(job), pytest.raises(UserError, match="another process is writing"), locked(job):
         pytest.fail("both hold it")
