@@ -92,9 +92,9 @@ class Stage(Generic[Settings]):
     after: Callable[[RunContext], None] | None = None
     """Called once the manifest of a new object is written."""
 
-    def __call__(self, settings: Settings, io: StageIO, **given: Any) -> dict[str, Any]:
+    def __call__(self, settings: Settings, io: StageIO, *given: object) -> dict[str, Any]:
         """Call the function; returns its summary as JSON."""
-        found = self.function(settings, io, **given)
+        found = self.function(settings, io, *given)
         return found.to_json() if isinstance(found, Record) else found
 
     def call(
@@ -102,18 +102,18 @@ class Stage(Generic[Settings]):
         settings: Settings,
         context: RunContext | None = None,
         at: Mapping[str, Any] | None = None,
-        given: Mapping[str, Any] | None = None,
+        given: object = None,
         /,
         **inputs: Manifest | None,
     ) -> StageCall:
-        """One call of the stage. An input that is None is absent; `at` fills the templates, `given` are
-        arguments of the function that are in its content and not in the settings."""
+        """One call of the stage. An input that is None is absent; `at` fills the templates, and `given` is
+        a third argument of the function, which its content covers and its settings do not."""
         present = {name: manifest for name, manifest in inputs.items() if manifest is not None}
         missing = {n for n in self.inputs if n[-1] not in "?*"} - set(present)
         unknown = set() if "*" in self.inputs else set(present) - {n.rstrip("?") for n in self.inputs}
         if missing or unknown:
             raise ValueError(f"stage {self.name} has the inputs {self.inputs} and got {sorted(present)}")
-        return StageCall(self, settings, present, context, at or {}, given or {})
+        return StageCall(self, settings, present, context, at or {}, given)
 
     def shown(self, settings: Settings | None = None, **at: Any) -> str:
         """The file of the run's folder in which a reader sees the output of such a call."""
@@ -193,17 +193,22 @@ class StageCall:
     inputs: Mapping[str, Manifest]
     context: RunContext | None = None
     at: Mapping[str, Any] = field(default_factory=dict)
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: object = None
 
     @property
     def name(self) -> str:
         return self.stage.name
 
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """The arguments of the function and of its content after the first two."""
+        return () if self.given is None else (self.given,)
+
     @cached_property
     def ingredients(self) -> Mapping[str, Any]:
         """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
         content = self.stage.content
-        digests = {} if content is None else content(self.settings, self.context, **self.given)
+        digests = {} if content is None else content(self.settings, self.context, *self.arguments)
         return {
             "version": self.stage.version,
             **flat("config", key_fields(self.settings)),
@@ -300,7 +305,7 @@ def _built(store: Store, call: StageCall, progress: Progress, *, refresh: bool) 
         if call.stage.before is not None and call.context is not None:
             call.stage.before(call.context)
         io = StageIO(inputs, folder, progress, call.key, call.context)
-        summary = call.stage(call.settings, io, **call.given)
+        summary = call.stage(call.settings, io, *call.arguments)
         summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
         committing = True
         return store.commit(call.name, call.key, folder, call.ingredients, summary, replace=refresh)

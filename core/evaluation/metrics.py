@@ -243,6 +243,11 @@ class Metrics:
         return int(self.values["n"] or 0)
 
     @property
+    def macro_f1(self) -> float | None:
+        """The mean F1 of both classes; None if it is undefined."""
+        return self.values["macro_f1"]
+
+    @property
     def invalid_label_rate(self) -> float | None:
         """The share of rows without a valid label; None without rows."""
         return self.values["invalid_label_rate"]

@@ -69,11 +69,13 @@ class Scorer:
         found = {self.name: self.rows[split]}
         return found if self.decision is None else {**found, f"{self.name} decision": self.decision}
 
-    @property
-    def frozen(self) -> Manifest:
-        """The decision of a student, which always has one."""
-        assert self.decision is not None, f"{self.name} has no decision of its own"
-        return self.decision
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentMode(Scorer):
+    """A checkpoint with one of its prompts. Its decision was frozen on `val`, its scores of val."""
+
+    decision: Manifest
+    val: Manifest
 
 
 class FittedBaseline(Record):
@@ -102,7 +104,7 @@ class Exported:
 
     checkpoint: Manifest | None
     """None for the untrained model."""
-    modes: Sequence[Scorer]
+    modes: Sequence[StudentMode]
     """The first one is published."""
     others: Sequence[Scorer]
     split: SplitName
@@ -119,10 +121,10 @@ def export_checkpoint(
     checkpoint, splits = trained.checkpoints.get(step), run.config.export.splits
     frozen = _freeze(run, parts, trained, step, who)
     if "test" in splits:
-        decisions = [mode.frozen for mode in frozen]
+        decisions = [mode.decision for mode in frozen]
         run.note_read_of_test(parts, [*([checkpoint] if checkpoint else []), *decisions], f"step {step}")
     same = len(frozen) > 1 and run.context.label_only_is_the_same
-    modes: list[Scorer] = []
+    modes: list[StudentMode] = []
     for mode in frozen:
         rows, label_only = dict(mode.rows), mode.kind == "label_only"
         for name in splits:
@@ -148,20 +150,21 @@ def export_checkpoint(
     return Exported(checkpoint, modes, others, split, analysis, explained)
 
 
-def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str) -> list[Scorer]:
+def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str) -> list[StudentMode]:
     """The configured modes with their frozen decisions and their rows of val."""
     config, checkpoint = run.config.export, trained.checkpoints.get(step)
-    modes: list[Scorer] = []
+    modes: list[StudentMode] = []
     if config.reasoning:
         val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, step))
         decision = freeze_decision(run, parts, f"{who}/reasoning", val)
-        modes.append(Scorer("student", f"Student (step {step})", "student", {"val": val}, decision))
+        title = f"Student (step {step})"
+        modes.append(StudentMode("student", title, "student", {"val": val}, decision=decision, val=val))
     if config.label_only:
-        same = modes[0].rows["val"] if modes and run.context.label_only_is_the_same else None
+        same = modes[0].val if modes and run.context.label_only_is_the_same else None
         val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
         decision = freeze_decision(run, parts, f"{who}/label_only", val)
         title = f"Student (step {step}, label-only prompt)"
-        modes.append(Scorer("label_only", title, "label_only", {"val": val}, decision))
+        modes.append(StudentMode("label_only", title, "label_only", {"val": val}, decision=decision, val=val))
     return modes
 
 
@@ -243,8 +246,8 @@ def bundle_student(
         split=parts,
         kept=kept,
         encoded=encoded,
-        scored=first.rows["val"],
-        decision=first.frozen,
+        scored=first.val,
+        decision=first.decision,
         analysis=exported.analysis,
         checkpoint=checkpoint,
         home=home,
@@ -325,11 +328,11 @@ def score_untrained(
     `val` are its scores of val if they exist, `who` is its name in slots if that is not `name`.
     """
     who = who or name
-    rows: dict[SplitName, Manifest] = {} if val is None else {"val": val}
-    for split in _splits(run):
-        if split not in rows:
-            rows[split] = score(run, parts, checkpoint, split, who, rulebook=rulebook)
-    return Scorer(name, title, "untrained", rows, freeze_decision(run, parts, who, rows["val"]))
+    val = val or score(run, parts, checkpoint, "val", who, rulebook=rulebook)
+    rows: dict[SplitName, Manifest] = {"val": val}
+    if "test" in run.config.export.splits:
+        rows |= {"test": score(run, parts, checkpoint, "test", who, rulebook=rulebook)}
+    return Scorer(name, title, "untrained", rows, freeze_decision(run, parts, who, val))
 
 
 def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:

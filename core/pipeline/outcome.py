@@ -26,7 +26,7 @@ from core.export.run_files import ledger as ledger_of
 from core.export.stage import BUNDLE
 from core.intervals import Interval
 from core.jsonio import Record, now
-from core.pipeline.exporting import BASELINES, Exported, FittedBaseline, Scorer, read_baselines
+from core.pipeline.exporting import BASELINES, Exported, FittedBaseline, Scorer, StudentMode, read_baselines
 from core.pipeline.run_context import RL, STUDENT, Phase, RunContext
 from core.pipeline.runners import Runner
 from core.pipeline.training_loop import Trained, adapter_path, state_path
@@ -148,7 +148,7 @@ class Outcome:
         return STUDENT if self.reinforcement is None else RL
 
     @property
-    def first(self) -> Scorer:
+    def first(self) -> StudentMode:
         """The published mode of the exported checkpoint."""
         return self.exported.modes[0]
 
@@ -292,7 +292,7 @@ def run_result(o: Outcome) -> RunResult:
         best_model_path=o.model_path,
         resume_state_path=state_path(o.final),
         best_step=chosen.step,
-        best_val_macro_f1=o.trained.curve[chosen.step]["macro_f1"],
+        best_val_macro_f1=o.trained.curve[chosen.step].macro_f1,
         selection_metric=chosen.metric,
         best_val_selection_score=chosen.score,
         best_val_selection_metric_value=chosen.value,
@@ -358,7 +358,7 @@ def pointer_of(o: Outcome) -> Pointer:
         threshold=frozen.threshold,
         threshold_reason=frozen.reason,
         calibrator=frozen.calibrator,
-        decision_path=f"{o.first.frozen.folder}/{DECISION}",
+        decision_path=f"{o.first.decision.folder}/{DECISION}",
         metrics_path=f"{run}/{o.phase.folder}/{metrics}",
         run_dir=run,
         engine=student.engine.kind,

@@ -40,7 +40,7 @@ from core.store import Manifest, ReadOnlyRun, RunView, Store
 from core.student.encode_stage import DATA_FILE, EncodedSet, encode
 from core.student.encoding import Encoder
 from core.student.tokenizer import TextTokens
-from core.student.train_stage import train
+from core.student.train_stage import SegmentWork
 from core.teacher.stage import sample
 
 Promises = dict[tuple[str, str], str]
@@ -272,10 +272,10 @@ class EstimateRunner(PlanRunner):
 
     def _count(self, call: StageCall) -> None:
         name, settings, found = call.name, call.settings, Counter[str]()
-        if call.stage is train:
-            steps = call.given["steps"]
-            self._steps += len(steps)
-            found["trained_tokens"] = sum(self._lengths[row] for step in steps for row in step.rows)
+        if isinstance(work := call.given, SegmentWork):
+            self._steps += len(work.steps)
+            rows = (row for step in work.steps for row in step.rows)
+            found += Counter(trained_tokens=sum(self._lengths[row] for row in rows))
         elif call.stage is explain:
             found = self._reasoning(self._encoder, settings, settings.rows)
         elif call.stage in (evaluate, export):

@@ -38,7 +38,7 @@ from core.rl.stages import reinforce as reinforce_segment
 from core.stage import StageCall, flat
 from core.store import Manifest, RunView
 from core.store.run_view import FOLDER
-from core.student.train_stage import PlannedSegment, plan_segments, plan_steps, total_steps
+from core.student.train_stage import PlannedSegment, SegmentWork, plan_segments, plan_steps, total_steps
 
 log = logging.getLogger(__name__)
 BASE = "base"
@@ -92,10 +92,9 @@ def train_on_rewards(
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
         reference = start.checkpoint if of.kl else None
-        at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        given = {"steps": steps[part.start : part.stop], "total": len(steps)}
+        work = SegmentWork(steps[part.start : part.stop], len(steps))
         inputs = {"split": parts, **begin, "reference": reference}
-        return run.call(reinforce_segment, PolicySettings.of(config), at, given, **inputs)
+        return run.call(reinforce_segment, PolicySettings.of(config), work.at, work, **inputs)
 
     def measure_rewards(step: int) -> None:
         def rewarded(checkpoint: Manifest | None) -> StageCall:

@@ -24,7 +24,7 @@ from core.export.run_files import (
     write_predictions,
 )
 from core.jsonio import now
-from core.pipeline.exporting import Scorer
+from core.pipeline.exporting import StudentMode
 from core.pipeline.opening import missing_seeds, seed_results
 from core.pipeline.outcome import Outcome, pointer_of, reinforcement_result, run_result
 from core.pipeline.plan_runners import ESTIMATE_FILE
@@ -104,7 +104,7 @@ def rl_publish(o: Outcome) -> list[str]:
     pointer = ReinforcedPointer(
         **dict(pointer_of(o)),
         start=o.learned.start.result,
-        best_val_macro_f1=o.trained.curve[o.selection.step]["macro_f1"],
+        best_val_macro_f1=o.trained.curve[o.selection.step].macro_f1,
         final_state_path=state_path(o.final),
     )
     return _publish(o, pointer, f"{o.view.name}-rl", "rl_latest")
@@ -121,20 +121,19 @@ def write_exports(o: Outcome, folder: str | None = None) -> None:
         _export_mode(o, mode, folder)
 
 
-def _export_mode(o: Outcome, mode: Scorer, folder: str) -> None:
+def _export_mode(o: Outcome, mode: StudentMode, folder: str) -> None:
     """Write the files of one mode; the label-only mode has no predictions."""
     view, frozen, label_only = o.view, o.readings.decision(mode), mode.kind == "label_only"
-    on_val = mode.rows["val"]
     common: dict[str, Any] = {
         "checkpoint_path": o.model_path,
         "dataset_fingerprint": o.parts.digest,
-        "config_fingerprint": on_val.key,
+        "config_fingerprint": mode.val.key,
         "decision_threshold_rule": rule(o.config.evaluation.threshold),
         "decision_threshold": frozen.threshold,
         "decision_threshold_reason": frozen.reason,
         "calibration": frozen.calibrator.kind,
     }
-    at = {"generated_at": on_val.created_at, "run_name": view.name}
+    at = {"generated_at": mode.val.created_at, "run_name": view.name}
     outputs: dict[SplitName, dict[str, Any]] = {}
     for split, scored in mode.rows.items():
         place = f"{folder}/{metrics_name(split, label_only=label_only)}"
@@ -155,7 +154,7 @@ def _export_mode(o: Outcome, mode: Scorer, folder: str) -> None:
         )
         view.write_json(place, content.to_json())
         outputs[split] = {"reused": False, **shown, "metrics_path": place}
-    view.fill(mode.frozen, {DECISION: f"{folder}/{file_name('decision', label_only=label_only)}"})
+    view.fill(mode.decision, {DECISION: f"{folder}/{file_name('decision', label_only=label_only)}"})
     manifest = f"{folder}/{file_name('manifest', label_only=label_only)}"
     view.write_json(manifest, {**at, **common, "outputs": outputs})
 
@@ -264,7 +263,7 @@ def report_of(o: Outcome) -> ReportData:
 
 def _decisions(o: Outcome) -> dict[str, Decided]:
     """Decisions by scorer; only those of the student are essential."""
-    found = {s.name: Decided.read(o.store.file(s.frozen, DECISION)) for s in o.exported.modes}
+    found = {s.name: Decided.read(o.store.file(s.decision, DECISION)) for s in o.exported.modes}
     for s in o.exported.others:
         with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
             if s.decision is not None:

@@ -85,7 +85,7 @@ class Runner:
         stage: Stage[Settings],
         settings: Settings,
         at: At | None = None,
-        given: Mapping[str, Any] | None = None,
+        given: object = None,
         /,
         **inputs: Manifest | None,
     ) -> StageCall:

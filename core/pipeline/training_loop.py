@@ -32,6 +32,7 @@ from core.student.train_stage import (
     PlannedSegment,
     PlannedStep,
     SegmentSettings,
+    SegmentWork,
     TrainStep,
     plan_segments,
     plan_steps,
@@ -77,10 +78,9 @@ def train_and_evaluate(run: Runner, histories: Histories, split: Manifest, encod
     config, steps = run.config, planned_steps(run, encoded)
 
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
-        at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
         data = partial(run.read, encoded, DATA_FILE, read_data)
-        given = {"steps": steps[part.start : part.stop], "total": len(steps), "data": data}
-        return run.call(train, SegmentSettings.of(config), at, given, parent=parent)
+        work = SegmentWork(steps[part.start : part.stop], len(steps), data)
+        return run.call(train, SegmentSettings.of(config), work.at, work, parent=parent)
 
     stopping = config.evaluation.early_stopping
     loop = TrainingLoop(run, histories, split, planned_segments(run, steps), segment, stopping)

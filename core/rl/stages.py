@@ -10,7 +10,7 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,7 @@ from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
 from core.student.train_stage import (
     PlannedStep,
+    SegmentWork,
     adam_params,
     checkpoint,
     lora_spec,
@@ -113,14 +114,12 @@ class PolicySettings(ConfigSection):
         return rewards_code(self.rewards)
 
 
-def content(
-    config: PolicySettings, context: RunContext, *, steps: Sequence[PlannedStep], total: int
-) -> dict[str, str]:
+def content(config: PolicySettings, context: RunContext, work: SegmentWork) -> dict[str, str]:
     return {
         **context.student_content(),
         "rule_ids": jsonio.digest(list(context.rulebook.ids)),
-        "first_step": str(steps[0].step),
-        **steps_content(steps),
+        "first_step": str(work.steps[0].step),
+        **steps_content(work.steps),
     }
 
 
@@ -135,10 +134,8 @@ def content(
     label="reinforce steps {first} to {stop} of {total}",
     after=lambda context: context.live.keep(),
 )
-def reinforce(
-    config: PolicySettings, io: StageIO, *, steps: Sequence[PlannedStep], total: int
-) -> dict[str, Any]:
-    """Take `steps` of `total` and save the state after them.
+def reinforce(config: PolicySettings, io: StageIO, work: SegmentWork) -> dict[str, Any]:
+    """Take the steps and save the state after them.
 
     Inputs: `split`, the texts; `parent`, the previous segment, or `start`, the student to begin with;
     `reference`, the weights from which drift is measured. The base model is the default of both.
@@ -155,11 +152,11 @@ def reinforce(
         return engine.open(lora, start.state, optimizer=config.keep_optimiser)
 
     origin = parent or start
-    with training(io, steps, total, open_session) as (session, io):
+    with training(io, work, open_session) as (session, io):
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(config, io, session, Path(folder))
-            rows, kept = trainer.train(steps, total, origin.sampler if origin else None)
-        saved = save(session, io, steps)
+            rows, kept = trainer.train(work, origin.sampler if origin else None)
+        saved = save(session, io, work.steps)
         jsonio.write_jsonl(io.out / STEPS, rows)
         jsonio.write_jsonl(io.out / ROLLOUTS, kept)
     sums = {"tokens": "tokens", "rollouts": "n_rollouts", "failed_rollouts": "failed_rollouts"}
@@ -195,14 +192,14 @@ class Trainer:
     seconds: list[float] = field(default_factory=list)
 
     def train(
-        self, steps: Sequence[PlannedStep], total: int, ref: SamplerRef | None
+        self, work: SegmentWork, ref: SamplerRef | None
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the rows of all steps and of the answers that are kept; `ref` has the first weights."""
         config, encoder, rule_ids = self.config, self.io.context.encoder(), self.io.context.rulebook.ids
         rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
         examples = read_examples(self.io.input("split") / "train.csv")
         rows, kept = [], []
-        for step in steps:
+        for step in work.steps:
             began = time.monotonic()
             params = GenerateParams(
                 max_tokens=config.max_new_tokens,
@@ -219,12 +216,12 @@ class Trainer:
                 {"step": row["step"], "epoch": row["epoch"], **rollout_row(r)}
                 for r in sampled.rollouts[: config.rollouts_kept]
             ]
-            if row["updates"] and step is not steps[-1]:
+            if row["updates"] and step is not work.steps[-1]:
                 label, number = SaveLabel(self.io.key, self.io.out.name), step.step + 1
                 folder = self.folder / str(number)
                 ref = self.session.save_weights_for_sampler(folder, step=number, label=label)
             self.seconds.append(round(time.monotonic() - began, 2))
-            self._report(row, total)
+            self._report(row, work.total)
         return rows, kept
 
     def _learn(self, step: PlannedStep, sampled: Sampled) -> dict[str, Any]:

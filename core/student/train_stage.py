@@ -58,6 +58,20 @@ class PlannedSegment:
     evaluate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentWork:
+    """The steps of one segment, of `total` in the run; `data` returns the examples that they index."""
+
+    steps: Sequence[PlannedStep]
+    total: int
+    data: Callable[[], Sequence[Datum]] = tuple
+
+    @property
+    def at(self) -> dict[str, int]:
+        """The values of the placeholders in its stage's slot and label."""
+        return {"first": self.steps[0].step + 1, "stop": self.steps[-1].step + 1, "total": self.total}
+
+
 def total_steps(config: Recipe, n: int) -> int:
     """Return `steps`, or whole batches an epoch times `epochs`, at least one."""
     if config.steps is not None:
@@ -128,11 +142,6 @@ def plan_segments(total: int, interval: int, save_every: int) -> list[PlannedSeg
     ]
 
 
-_IN_FLIGHT = 2
-STEPS_FILE = "steps.jsonl"
-CHECKPOINT_FILE = "checkpoint.json"
-
-
 class SavedCheckpoint(Record):
     """The content of checkpoint.json: the number of steps taken, and a digest of the weights."""
 
@@ -197,13 +206,13 @@ class LiveSession:
 
 @contextmanager
 def training(
-    io: StageIO, steps: Sequence[PlannedStep], total: int, open_session: Callable[[], Session]
+    io: StageIO, work: SegmentWork, open_session: Callable[[], Session]
 ) -> Iterator[tuple[Session, StageIO]]:
     """Open a segment's session; report its progress and its waits for a server, through the `io` it yields.
 
     If the block fails, all live sessions are closed.
     """
-    progress, live = NotedProgress(io.progress, steps[0].step, total), io.context.live
+    progress, live = NotedProgress(io.progress, work.steps[0].step, work.total), io.context.live
     with io.context.engine.report_waits(progress.note):
         live.pending = session = open_session()
         try:
@@ -233,35 +242,28 @@ def save(session: Session, io: StageIO, steps: Sequence[PlannedStep]) -> dict[st
     "train",
     version=1,
     inputs=("parent?",),
-    content=lambda config, context, *, steps, **given: {**context.base, **steps_content(steps)},
+    content=lambda config, context, work: {**context.base, **steps_content(work.steps)},
     shows="student_phase/train_history.jsonl",
     slot="train/{stop}",
     label="train steps {first} to {stop} of {total}",
     after=lambda context: context.live.keep(),
 )
-def train(
-    config: SegmentSettings,
-    io: StageIO,
-    *,
-    steps: Sequence[PlannedStep],
-    total: int,
-    data: Callable[[], Sequence[Datum]],
-) -> dict[str, Any]:
-    """Take `steps` of `total` from the parent's state, or from a new adapter, and save the state."""
+def train(config: SegmentSettings, io: StageIO, work: SegmentWork) -> dict[str, Any]:
+    """Take the steps from the parent's state, or from a new adapter, and save the state."""
     engine, lora = io.context.engine, lora_spec(config.lora, config.seed)
     parent = checkpoint(engine, io.input("parent")) if "parent" in io.inputs else None
-    with training(io, steps, total, lambda: io.context.live.take(engine, lora, parent)) as (session, io):
-        examples, rows = data(), list[dict[str, Any]]()
+    with training(io, work, lambda: io.context.live.take(engine, lora, parent)) as (session, io):
+        examples, rows = work.data(), list[dict[str, Any]]()
         in_flight: deque[tuple[PlannedStep, PendingResult]] = deque()
-        for step in steps:
+        for step in work.steps:
             batch = mean_over_examples([examples[r] for r in step.rows])
             pending = session.submit(batch, adam_params(config.adam, step.learning_rate), step=step.step)
             durable.failpoint(durable.STEP_SUBMITTED, str(step.step))
             in_flight.append((step, pending))
             if len(in_flight) >= _IN_FLIGHT:
-                rows.append(_finish(*in_flight.popleft(), io, total))
-        saved = save(session, io, steps)  # follows the last steps without waiting for them
-        rows += [_finish(*each, io, total) for each in in_flight]
+                rows.append(_finish(*in_flight.popleft(), io, work.total))
+        saved = save(session, io, work.steps)  # follows the last steps without waiting for them
+        rows += [_finish(*each, io, work.total) for each in in_flight]
         jsonio.write_jsonl(io.out / STEPS_FILE, rows)
     return {**saved, "last_loss": rows[-1]["loss"], "tokens": sum(row["tokens"] for row in rows)}
 

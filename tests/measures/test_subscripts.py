@@ -1,4 +1,4 @@
-"""Results are read by attributes: packages that no longer read any by string keys keep it so."""
+"""Results are read by attributes and not by string keys."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import pytest
 from tests.measures import subscripts
 from tests.measures.subscripts import Place
 
-TYPED = ("core/report", "core/summary", "core/tracking")
-"""Packages without any read by a string key."""
 
-
-@pytest.mark.parametrize("package", TYPED)
+@pytest.mark.parametrize("package", subscripts.PACKAGES)
 def test_no_result_is_read_by_a_string_key(package: str) -> None:
     assert [*map(str, subscripts.subscripts(package))] == []
 
 
-@pytest.mark.parametrize("package", TYPED)
+@pytest.mark.parametrize("package", subscripts.PACKAGES)
 def test_no_untyped_mapping_crosses_the_boundary(package: str) -> None:
     assert [*map(str, subscripts.untyped(package))] == []
 

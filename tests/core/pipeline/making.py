@@ -36,6 +36,7 @@ from core.student.train_stage import (
     PlannedSegment,
     PlannedStep,
     SegmentSettings,
+    SegmentWork,
     plan_segments,
     plan_steps,
     train,
@@ -143,7 +144,7 @@ class Maker:
         stage: Stage[Any],
         settings: ConfigSection,
         at: Mapping[str, Any] | None = None,
-        given: Mapping[str, Any] | None = None,
+        given: object = None,
         /,
         **inputs: Manifest | None,
     ) -> Manifest:
@@ -165,14 +166,10 @@ def make_texts(maker: Maker) -> None:
 
 def segment(
     steps: Sequence[PlannedStep], part: PlannedSegment, data: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, int], SegmentWork]:
     """`at` and `given` of a call of train."""
-    given = {
-        "steps": steps[part.start : part.stop],
-        "total": len(steps),
-        "data": partial(read_data, data / DATA_FILE),
-    }
-    return {"first": part.start + 1, "stop": part.stop, "total": len(steps)}, given
+    work = SegmentWork(steps[part.start : part.stop], len(steps), partial(read_data, data / DATA_FILE))
+    return work.at, work
 
 
 def planned(of: RunContext, data: Path) -> tuple[list[PlannedStep], list[PlannedSegment]]:
@@ -182,19 +179,15 @@ def planned(of: RunContext, data: Path) -> tuple[list[PlannedStep], list[Planned
     return steps, plan_segments(len(steps), config.evaluation.interval, config.student.save_every)
 
 
-def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str, int], SegmentWork]]:
     """`at` and `given` of each call of reinforce."""
     config = of.config.reinforce
     examples = read_examples(store.file(parts, "train.csv"))
     hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
     steps = plan_steps(config, of.config.training_seed, [e.label for e in examples], hashes)
-    return [
-        (
-            {"first": part.start + 1, "stop": part.stop, "total": len(steps)},
-            {"steps": steps[part.start : part.stop], "total": len(steps)},
-        )
-        for part in plan_segments(len(steps), config.interval, config.save_every)
-    ]
+    segments = plan_segments(len(steps), config.interval, config.save_every)
+    works = [SegmentWork(steps[part.start : part.stop], len(steps)) for part in segments]
+    return [(work.at, work) for work in works]
 
 
 def make_all(config: Path) -> Made:

@@ -1,11 +1,11 @@
-"""What a run is reported from: intervals stand beside the metrics of the same rows only."""
+"""The outcome of a run has intervals only for metrics of the same rows."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 from core.config.loading import load
-from core.pipeline.exporting import Exported, Scorer
+from core.pipeline.exporting import Exported, Scorer, StudentMode
 from core.pipeline.outcome import Outcome
 from core.pipeline.runners import Runner, Switches
 from core.pipeline.training_loop import Trained
@@ -13,12 +13,10 @@ from core.store import RunView
 from tests.core.pipeline.making import BASE, Made
 
 
-def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_others(made: Made) -> None:
-    scored, frozen = (
-        made.manifests["export/student/test/reasoning"],
-        made.manifests["decide/student/reasoning"],
-    )
-    student = Scorer("student", "Student", "student", {"test": scored}, frozen)
+def test_intervals_exist_only_for_the_rows_that_all_scorers_share(made: Made) -> None:
+    val, scored = (made.manifests[f"export/student/{split}/reasoning"] for split in ("val", "test"))
+    frozen = made.manifests["decide/student/reasoning"]
+    student = StudentMode("student", "Student", "student", {"test": scored}, decision=frozen, val=val)
     unneeded = cast(Any, None)
     outcome = Outcome(
         run=Runner(load(made.config, BASE), Switches(), RunView(made.store, "small")),

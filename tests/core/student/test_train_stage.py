@@ -18,7 +18,14 @@ from core.pipeline.run_context import RunContext
 from core.progress import Silent
 from core.stage import build
 from core.store import Manifest, Store
-from core.student.train_stage import PlannedStep, SegmentSettings, mean_over_examples, plan_steps, train
+from core.student.train_stage import (
+    PlannedStep,
+    SegmentSettings,
+    SegmentWork,
+    mean_over_examples,
+    plan_steps,
+    train,
+)
 from tests.building import small_config
 
 DATA = [
@@ -54,9 +61,8 @@ class Trainer:
             lora=LoraConfig(rank=2, alpha=4),
             adam=AdamConfig(),
         )
-        given = {"steps": steps, "total": STEPS, "data": lambda: DATA}
-        at = {"first": steps[0].step + 1, "stop": steps[-1].step + 1, "total": STEPS}
-        call = train.call(config, self.of, at, given, parent=parent)
+        work = SegmentWork(steps, STEPS, lambda: DATA)
+        call = train.call(config, self.of, work.at, work, parent=parent)
         return build(self.store, call, Silent()).manifest
 
     def chain(self, *lengths: int) -> Manifest:
