@@ -1,4 +1,4 @@
-"""The flows distill and sweep, which start runs, and evaluate and summarize, which read finished ones."""
+"""The flows that start runs (distill, reinforce, sweep) and that read finished ones (evaluate, summarize)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from core import locations
 from core.config import Config
 from core.errors import Failures, Part
 from core.pipeline.opening import opened, reopened
-from core.pipeline.run import distill_all, report_page, run_sweep
+from core.pipeline.reinforcement import reinforce as reinforce_student
+from core.pipeline.run import distill_all, finish, report_page, run_sweep
 from core.pipeline.run import evaluate_checkpoint as measure_checkpoint
 from core.pipeline.runners import switches
 from core.store import Store
@@ -53,8 +54,34 @@ def distill(
     """
     resolved = resolved_of(config, data)
     chosen = switches(resolved.config.stages, only, skip, refresh)
-    with explaining(resolved.run_name), opened(resolved, chosen, PrefectRunner, new=new) as run:
+    with explaining(resolved.run_name, "distill"), opened(resolved, chosen, PrefectRunner, new=new) as run:
         outcome = distill_all(run, lambda seed: distill(seed.as_parameter(), None, only, skip, refresh, new))
+        return report_page(run, outcome)
+
+
+@flow(name="reinforce", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)
+def reinforce(
+    config: Config,
+    data: str | None = None,
+    start: str | None = None,
+    refresh: Sequence[str] = (),
+    replace: bool = False,
+) -> str:
+    """Reinforce a student by a config's `reinforce:`, in the run's rl_phase/, and return where its report is.
+
+    Args:
+        config: Everything that decides the run; relative paths are relative to the working directory.
+        data: A table instead of data.path, data.dir or data.files; the run is then called
+            <run.name>-<the table's name>.
+        start: A run whose published student to begin with, latest, or base; by default the run's own.
+        refresh: Stages that are built again although their objects are whole.
+        replace: Replace the files of a reinforcement with other settings in rl_phase/.
+    """
+    resolved = resolved_of(config, data)
+    chosen = switches(resolved.config.stages, refresh=refresh)
+    with explaining(resolved.run_name, "reinforce"), opened(resolved, chosen, PrefectRunner) as run:
+        outcome = reinforce_student(run, start, replace=replace)
+        finish(run, outcome)
         return report_page(run, outcome)
 
 
@@ -69,16 +96,16 @@ def sweep(file: str, overrides: Sequence[str] = (), new: bool = False) -> str:
         overrides: Changes of the base config, as with --set.
         new: If the name of an arm belongs to a run of another config, keep that run under another name.
     """
+
+    def show(store: Store, sweep: Sweep) -> None:
+        with Failures().optional(Part.ARTIFACT, "sweep-report"):
+            found = store.backend.read(f"{FOLDER}/{sweep.name}/{MARKDOWN}")
+            if found is not None:
+                about = f"Sweep {sweep.name}"
+                create_markdown_artifact(key="sweep-report", markdown=found.data.decode(), description=about)
+
     arms = load_sweep(Path(file), list(overrides))
-    return run_sweep(arms, lambda arm: distill(arm.as_parameter(), new=new), _show_sweep)
-
-
-def _show_sweep(store: Store, sweep: Sweep) -> None:
-    with Failures().optional(Part.ARTIFACT, "sweep-report"):
-        found = store.backend.read(f"{FOLDER}/{sweep.name}/{MARKDOWN}")
-        if found is not None:
-            about = f"Sweep {sweep.name}"
-            create_markdown_artifact(key="sweep-report", markdown=found.data.decode(), description=about)
+    return run_sweep(arms, lambda arm: distill(arm.as_parameter(), new=new), show)
 
 
 @flow(name="evaluate", persist_result=False)

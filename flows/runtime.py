@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from prefect import Task, runtime
 from prefect.artifacts import (
@@ -226,7 +226,7 @@ def show_report(key: str, file: str, view: RunView, failures: Failures) -> None:
 
 
 @contextlib.contextmanager
-def explaining(name: str, flow: str = "distill", command: str = "run") -> Iterator[None]:
+def explaining(name: str, flow: Literal["distill", "reinforce"]) -> Iterator[None]:
     """If the block fails, create an artifact with the error and the ways to continue."""
     try:
         yield
@@ -239,9 +239,9 @@ def explaining(name: str, flow: str = "distill", command: str = "run") -> Iterat
                 "Fix what the message names, then do one of these; finished stages are kept, and appear as "
                 "Cached:\n\n"
                 "- **Retry** on this page, if a worker executes its runs;\n"
-                f"- `prefect flow-run retry {runtime.flow_run.id} --entrypoint flows.{flow}.{flow}`, in the "
+                f"- `prefect flow-run retry {runtime.flow_run.id} --entrypoint flows.distill.{flow}`, in the "
                 "directory it was started from;\n"
-                f"- the same `understudy {command}` command again.\n"
+                f"- the same `understudy {'run' if flow == 'distill' else flow}` command again.\n"
             )
             create_markdown_artifact(key=FAILED, markdown=text, description=f"Run {name}")
         except Exception as other:  # the error of the run matters more

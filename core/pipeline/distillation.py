@@ -11,7 +11,7 @@ from core.data.stage import SplitSettings, split
 from core.errors import Part, StageError, UserError
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis, analyse
-from core.evaluation.decision import DECISION, Decided, select
+from core.evaluation.decision import select
 from core.evaluation.slices import HardnessSettings, hardness
 from core.evaluation.student_scores import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
@@ -251,13 +251,12 @@ def write_baselines(
             }
             view.write_json(f"{_FOLDER}/metrics_{name}.json", content)
     sampled = None if answers is None else SampleSummary.read(store.file(answers, SUMMARY_FILE))
-    decided = {s.name: s.decision for s in scorers if s.decision is not None}
     data = BaselineData(
         run_name=view.name,
         generated_at=now(),
         config=config,
         analysis=Analysis.read(store.file(analysis, ANALYSIS)),
-        decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
+        decisions=readings.decided(scorers),
         first_answers=None if sampled is None else sampled.first_answers,
     )
     document = baseline_report(data, run.failures)

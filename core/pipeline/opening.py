@@ -284,7 +284,7 @@ def seed_results(
     out, file = [], metrics_name(split, label_only=label_only)
     for seed in other_seeds(config):
         view = RunView(store, seed_run_name(run, seed))
-        found = store.read_json(f"runs/{view.name}/student_phase/{file}")
+        found = view.read_json(f"student_phase/{file}")
         record = view.stages().get(encode.name)
         if found is None or record is None or record.digest != encoded.digest or view.read(CONFIG) is None:
             continue

@@ -237,6 +237,11 @@ class ScorerReader:
         """A scorer's predictions of a split, before calibration."""
         return Predictions.read(self._store.file(scorer.rows[split], scorer.file.format(split=split)))
 
+    def decided(self, scorers: Sequence[Scorer]) -> dict[str, Decided]:
+        """The content of decision.json of the scorers that have one, by name."""
+        found = {s.name: s.decision for s in scorers if s.decision is not None}
+        return {name: Decided.read(self._store.file(m, DECISION)) for name, m in found.items()}
+
     def decision(self, scorer: Scorer) -> Decision:
         """The calibration and threshold that were frozen for a scorer on val."""
         if scorer.decision is not None:

@@ -109,8 +109,24 @@ class PlanRunner(Runner):
             self.lines += [(name, "off") for name in SWITCHES[SWITCHES.index(self.switches.last) + 1 :]]
 
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
-        """Add a line for a stage; returns its object or a promise of it."""
-        manifest, line = self._planned(call)
+        """Add a line about what a run would do; returns the stage's object or a promise of it."""
+        manifest: Manifest = Promised.of(call, call.slot)
+        missing = next((m for m in call.inputs.values() if isinstance(m, Promised)), None)
+        refresh = call.name in self.switches.refresh
+        if not self.switches.on(call.stage):
+            try:
+                manifest = self.earlier(call.slot, f"result of {call.slot}")
+                line = f"off: takes what was built {manifest.created_at}"
+            except MissingInputError as e:
+                line = f"off, but {e}"
+        elif missing is not None:
+            manifest, line = Promised.of(call, missing.key), f"waits for {missing.key}"
+        elif not refresh and (sound := self.store.sound(call.name, call.key)) is not None:
+            manifest, line = sound, f"reuse (built {sound.created_at})"
+        elif (builder := self._promises.setdefault((call.name, call.key), self._arm)) != self._arm:
+            line = f"reuse, once arm {builder} has built it"
+        else:
+            line = f"run: {'asked for by --refresh' if refresh else self._reasons.why(call)}"
         self.used[call.slot] = manifest
         self.lines.append((call.slot, line))
         if isinstance(manifest, Promised) and call.stage.switch == "export":
@@ -152,27 +168,6 @@ class PlanRunner(Runner):
         width = max(map(len, labels))
         return [f"{label:<{width}}  {what}" for label, (_, what, _) in zip(labels, groups, strict=True)]
 
-    def _planned(self, call: StageCall) -> tuple[Manifest, str]:
-        """The object of a call or a promise of it, and what a run would do."""
-        if not self.switches.on(call.stage):
-            try:
-                manifest = self.earlier(call.slot, f"result of {call.slot}")
-            except MissingInputError as e:
-                return Promised.of(call, call.slot), f"off, but {e}"
-            return manifest, f"off: takes what was built {manifest.created_at}"
-        missing = next((m for m in call.inputs.values() if isinstance(m, Promised)), None)
-        if missing is not None:
-            return Promised.of(call, missing.key), f"waits for {missing.key}"
-        refresh = call.name in self.switches.refresh
-        sound = None if refresh else self.store.sound(call.name, call.key)
-        if sound is not None:
-            return sound, f"reuse (built {sound.created_at})"
-        builder = self._promises.setdefault((call.name, call.key), self._arm)
-        if builder != self._arm:
-            return Promised.of(call, call.slot), f"reuse, once arm {builder} has built it"
-        reason = "asked for by --refresh" if refresh else self._reasons.why(call)
-        return Promised.of(call, call.slot), f"run: {reason}"
-
 
 def estimate(pipeline: Callable[[Runner], Any], run: Runner) -> CostEstimate:
     """Count the tokens of a pipeline from training on, with the objects that `run` has by now.
@@ -189,6 +184,12 @@ def note_estimate(view: RunView, found: CostEstimate) -> None:
     view.write_json(ESTIMATE_FILE, found.to_json())
     for line in (found.sentence, *found.notes):
         log.info("%s", line)
+
+
+def read_estimate(view: RunView) -> CostEstimate | None:
+    """The estimate in the run's folder; None without one."""
+    found = view.read_json(ESTIMATE_FILE)
+    return None if found is None else CostEstimate.from_json(found, view.where(ESTIMATE_FILE))
 
 
 class EstimateRunner(PlanRunner):
@@ -211,7 +212,19 @@ class EstimateRunner(PlanRunner):
         """Calls and tokens of each part, under the names of EstimatedPart's fields."""
         self._scored: list[tuple[MeasureSettings, Counter[str]]] = []
         self._steps = self._evaluations = 0
-        self._lengths, self._answer = self._training_lengths()
+        encoded = self._existing.get(encode.name)
+        if encoded is not None:
+            table = pq.read_table(self.store.file(encoded, DATA_FILE), columns=["tokens", "weights"])
+            tokens, weights = (table.column(name).to_pylist() for name in table.column_names)
+            self._answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
+            """The mean length of the training answers, in tokens."""
+            self._lengths = [len(each) - 1 for each in tokens]
+            """Tokens of each training example."""
+        else:
+            reasoning = 0 if self._encoder.target == "label_only" else _ASSUMED
+            self._answer = self._encoder.label_tokens + reasoning
+            prompts = self._prompts("train", self._encoder, self._answer)
+            self._lengths = [n + self._answer - 1 for n in prompts]
 
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
         """Count the call; returns a promise of its object, or an object that training starts from."""
@@ -315,17 +328,6 @@ class EstimateRunner(PlanRunner):
         longest = settings.max_new_tokens + encoder.label_tokens
         sampled = len(prompts) * min(self._answer, longest)
         return Counter(prefilled_tokens=sum(prompts), sampled_tokens=sampled)
-
-    def _training_lengths(self) -> tuple[list[int], int]:
-        """Tokens of each training example, and the mean length of their completions."""
-        encoded = self._existing.get(encode.name)
-        if encoded is not None:
-            table = pq.read_table(self.store.file(encoded, DATA_FILE), columns=["tokens", "weights"])
-            tokens, weights = (table.column(name).to_pylist() for name in table.column_names)
-            answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
-            return [len(each) - 1 for each in tokens], answer
-        answer = self._encoder.label_tokens + (0 if self._encoder.target == "label_only" else _ASSUMED)
-        return [n + answer - 1 for n in self._prompts("train", self._encoder, answer)], answer
 
     def _prompts(self, split: SplitName, encoder: Encoder, reserve: int) -> list[int]:
         if split not in self._texts:

@@ -178,7 +178,7 @@ def _claim_phase(run: Runner, start: Start, *, replace: bool) -> None:
     config, view = run.config, run.view
     settings = {"seed": config.training_seed, **config.reinforce.model_dump(mode="json")}
     content = {"start": start.result.to_json(), "reinforce": settings}
-    before = view.store.read_json(f"{FOLDER}/{view.name}/{RL.folder}/{SETTINGS}")
+    before = view.read_json(f"{RL.folder}/{SETTINGS}")
     if isinstance(before, dict):
         old, new = flat("rl", before), flat("rl", content)
         keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]

@@ -27,7 +27,7 @@ from core.jsonio import now
 from core.pipeline.exporting import StudentMode
 from core.pipeline.opening import missing_seeds, seed_results
 from core.pipeline.outcome import Outcome, pointer_of, reinforcement_result, run_result
-from core.pipeline.plan_runners import ESTIMATE_FILE
+from core.pipeline.plan_runners import read_estimate
 from core.pipeline.run_context import STUDENT
 from core.pipeline.training_loop import adapter_path, state_path
 from core.records import SplitName, read_examples
@@ -45,12 +45,12 @@ from core.report import (
 )
 from core.report.plots import save_learning_curve
 from core.report.scorer_sections import worst
-from core.results import CostEstimate, Ledger
+from core.results import Ledger
 from core.rl.rewards import RLStep
 from core.rl.stages import STEPS
 from core.stage import action
 from core.store import pointers
-from core.store.run_view import FOLDER, current_code, find_test_reads
+from core.store.run_view import current_code, find_test_reads
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary
 from core.student.train_stage import STEPS_FILE, read_steps
@@ -244,7 +244,9 @@ def report_of(o: Outcome) -> ReportData:
             "hard texts", lambda: [HardTexts.read(store.file(m, HARDNESS)) for m in o.hard.values()], list
         ),
         ledger=optional("ledger", o.ledger, lambda: None),
-        estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
+        estimate=optional(
+            "cost estimate", lambda: None if o.reinforcement else read_estimate(o.view), lambda: None
+        ),
         notices=optional("notices", lambda: _notices(o), list),
         resume_state_path=state_path(o.final),
         mistakes=optional("worst errors", lambda: _mistakes(o), list),
@@ -263,18 +265,11 @@ def report_of(o: Outcome) -> ReportData:
 
 def _decisions(o: Outcome) -> dict[str, Decided]:
     """Decisions by scorer; only those of the student are essential."""
-    found = {s.name: Decided.read(o.store.file(s.decision, DECISION)) for s in o.exported.modes}
-    for s in o.exported.others:
-        with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
-            if s.decision is not None:
-                found |= {s.name: Decided.read(o.store.file(s.decision, DECISION))}
+    found = o.readings.decided(o.exported.modes)
+    for scorer in o.exported.others:
+        with o.failures.optional(Part.FACTS, f"decision of {scorer.name}"):
+            found |= o.readings.decided([scorer])
     return found
-
-
-def _estimate(o: Outcome) -> CostEstimate | None:
-    path = f"{FOLDER}/{o.view.name}/{ESTIMATE_FILE}"
-    found = None if o.reinforcement else o.store.read_json(path)
-    return None if found is None else CostEstimate.from_json(found, o.store.where(path))
 
 
 def _reinforced(o: Outcome) -> Reinforced | None:

@@ -281,24 +281,34 @@ class Reasons:
             return _differences(call, earlier)
         for name, earlier in self._earlier(call, self._others):
             return _differences(call, earlier, f"run {name}")
-        # Of a stage that a run calls several times, the newest object may be of another step.
-        if call.slot == call.name and (newest := self._newest(call)) is not None:
-            return _differences(call, newest, f"what was made {newest.created_at}")
-        return "not made before"
-
-    def _earlier(self, call: StageCall, runs: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
-        """The objects that the records of these runs name for the stage, with the name of the run."""
-        for name in runs:
-            entry = self._record(name).get(call.slot)
-            if entry is not None and (found := self._store.find(call.name, entry.key)) is not None:
-                yield name, found
-
-    def _newest(self, call: StageCall) -> Manifest | None:
+        if call.slot != call.name:  # the newest object may be of another step
+            return "not made before"
         folder = f"objects/{call.name}"
         manifests = [f for f in self._store.backend.list(folder) if f.path.count("/") == 2]
         manifests.sort(key=lambda f: f.modified, reverse=True)
         keys = (f.path.removeprefix(f"{folder}/").removesuffix(".json") for f in manifests)
-        return next(filter(None, (self._store.find(call.name, key) for key in keys)), None)
+        newest = next(filter(None, (self._store.find(call.name, key) for key in keys)), None)
+        if newest is None:
+            return "not made before"
+        return _differences(call, newest, f"what was made {newest.created_at}")
+
+    def _earlier(self, call: StageCall, runs: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
+        """The objects that the records of these runs name for the stage, with the name of the run."""
+        for name in runs:
+            if name == self._view.name:
+                records: Mapping[str, StageRecord] = self._view.stages()
+            elif name in self._records:
+                records = self._records[name]
+            else:
+                try:
+                    records = RunView(self._store, name).stages()
+                except StoreError as e:  # another run's record must not stop this one
+                    log.warning("%s", e)
+                    records = {}
+                self._records[name] = records
+            entry = records.get(call.slot)
+            if entry is not None and (found := self._store.find(call.name, entry.key)) is not None:
+                yield name, found
 
     @cached_property
     def _others(self) -> list[str]:
@@ -308,17 +318,6 @@ class Reasons:
         records = [f.path for f in files if f.path.endswith(end) and f.path.count("/") == 2]
         names = [path.removeprefix(start).removesuffix(end) for path in records]
         return [name for name in names if name != self._view.name][:LOOKED_AT]
-
-    def _record(self, name: str) -> Mapping[str, StageRecord]:
-        if name == self._view.name:
-            return self._view.stages()
-        if name not in self._records:
-            try:
-                self._records[name] = RunView(self._store, name).stages()
-            except StoreError as e:  # another run's record must not stop this one
-                log.warning("%s", e)
-                self._records[name] = {}
-        return self._records[name]
 
 
 def _differences(call: StageCall, earlier: Manifest, whose: str = "") -> str:

@@ -97,6 +97,10 @@ class RunView:
         found = self.store.backend.read(self._at(place))
         return None if found is None else found.data
 
+    def read_json(self, place: str) -> Any | None:
+        """Return the value of a JSON file of the view; None if it does not exist. Raises StoreError."""
+        return self.store.read_json(self._at(place))
+
     def write(self, place: str, data: str) -> str:
         """Write a text of the view atomically; return its place as people write it."""
         self.store.backend.write(self._at(place), data.encode())
@@ -141,7 +145,7 @@ class RunView:
 
         Raises StoreError if it is damaged: what it refers to must not be taken for garbage.
         """
-        found = self.store.read_json(self._at(RECORD))
+        found = self.read_json(RECORD)
         if found is None:
             return {}
         try:
@@ -159,7 +163,7 @@ class RunView:
     def state(self) -> RunState | None:
         """The state that was recorded last; None if there is none."""
         try:
-            return RunState.from_json(self.store.read_json(self._at(STATE)), STATE)
+            return RunState.from_json(self.read_json(STATE), STATE)
         except InvalidFile:
             return None
 

@@ -118,11 +118,21 @@ class S3:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove objects, a thousand per request, and several requests at once."""
+
+        def remove_batch(keys: Sequence[dict[str, str]]) -> None:
+            with self._explained("", "remove from"):
+                reply = self._call("delete_objects", Delete={"Objects": keys, "Quiet": True})
+            for error in reply.get("Errors", []):
+                raise StoreError(
+                    f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
+                    "credentials the right to delete below run.root"
+                )
+
         keys = [{"Key": self._key(path)} for path in paths]
         batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
         _ = self._fs  # created here, not by several threads
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(self._remove, batches))
+            list(pool.map(remove_batch, batches))
 
     def upload(self, source: Path, path: str) -> None:
         """Put a file, in parts if it is large."""
@@ -143,15 +153,6 @@ class S3:
     def copy(self, source: str, target: str) -> None:
         with self._explained(target, "write"):
             self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
-
-    def _remove(self, keys: Sequence[dict[str, str]]) -> None:
-        with self._explained("", "remove from"):
-            reply = self._call("delete_objects", Delete={"Objects": keys, "Quiet": True})
-        for error in reply.get("Errors", []):
-            raise StoreError(
-                f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
-                "credentials the right to delete below run.root"
-            )
 
     def _call(self, method: str, **parameters: Any) -> Any:
         return self._fs.call_s3(method, Bucket=self.bucket, timeout=ANSWER_S, **parameters)

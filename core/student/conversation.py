@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Literal
 
 from core.errors import ModelError, PromptError
@@ -22,7 +22,19 @@ from core.student.tokenizer import ChatTokenizer
 if TYPE_CHECKING:
     from core.student.encoding import Encoder
 
+log = logging.getLogger(__name__)
+
 Target = Literal["label_only", "label_first", "reason_first"]
+_ANSWER_SLOT = "⟦understudy:answer⟧"
+_EDGES = (" ", "\n", "\t\n ", "\u00a0")
+_SAMPLE_TEXTS = (
+    "See you at noon.",
+    " spaces around ",
+    "\nline\n\nbreaks\n",
+    'He said: "it\'s <b>free</b> & {{ x }} {% y %}"',
+    "naïve 日本 😀",
+)
+_SAMPLE_REASONS = ("It says so [R1].", 'The words "call now"\ndecide.', "{close}{label}{open}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +128,6 @@ def _rest(tag: str) -> str:
     return escapes + "".join(re.escape(c) + (escapes if c == tag[0] else "") for c in tag[1:])
 
 
-log = logging.getLogger(__name__)
-
-_ANSWER_SLOT = "⟦understudy:answer⟧"
-_EDGES = (" ", "\n", "\t\n ", "\u00a0")
-_SAMPLE_TEXTS = (
-    "See you at noon.",
-    " spaces around ",
-    "\nline\n\nbreaks\n",
-    'He said: "it\'s <b>free</b> & {{ x }} {% y %}"',
-    "naïve 日本 😀",
-)
-_SAMPLE_REASONS = ("It says so [R1].", 'The words "call now"\ndecide.', "{close}{label}{open}")
-
-
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
     """Marked template text (see ControlTokens) before the text, between text and answer, and after it.
@@ -184,6 +182,7 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
 
 
 def _split(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[str, str, str]:
+    """Return the marked texts before TEXT_SLOT, between it and the answer, and after the answer."""
     control, turns = tokenizer.control, [*messages, Message("assistant", _ANSWER_SLOT)]
     hidden = [Message(m.role, control.hide(m.content)) for m in turns]
     marked = control.show(control.mark(tokenizer.render(hidden, generate=False)))
@@ -226,32 +225,27 @@ def check_round_trip(encoder: Encoder) -> None:
     block = f"{words.label_open}{labels.codes[0]}{words.label_close}"
     tags = {"open": words.reason_open, "close": words.reason_close, "label": block}
     reasons = [reason.format(**tags) for reason in _SAMPLE_REASONS]
-    for reason in reasons:
-        for label in labels:
-            _check_answer(encoder, label, reason)
+    prompt = encoder.prompt_tokens(_SAMPLE_TEXTS[0])
+    for reason, label in product(reasons, labels):
+        *tokens, last = encoder.conversation(_SAMPLE_TEXTS[0], label, reason)[len(prompt) :]
+        stops, answer = encoder.stop_tokens, encoder.answer(label, reason)
+        early = next((i for i, token in enumerate(tokens) if token in stops), None)
+        if early is not None or last not in stops:
+            raise refused(
+                encoder.tokenizer,
+                f"ends the student's answer too early: only {encoder.tokenizer.decode(tokens[:early])!r} "
+                f"is read of {answer!r}",
+            )
+        raw, parsed = encoder.read(tokens)
+        if parsed.label != label or (parsed.reasoning is None) != (encoder.target == "label_only"):
+            raise refused(
+                encoder.tokenizer,
+                f"does not give the student's answer back: {answer!r} is read as {raw!r}",
+                "or choose other tags (target in the prompts file)",
+            )
     texts = [text for text in _SAMPLE_TEXTS if encoder.tokenizer.control.hide(text) == text]
     for i, (text, reason) in enumerate(zip(texts, cycle(reasons[:2]))):
         _check_tokens(encoder, text, i % len(labels), reason)
-
-
-def _check_answer(encoder: Encoder, label: int, reason: str) -> None:
-    prompt = encoder.prompt_tokens(_SAMPLE_TEXTS[0])
-    *tokens, last = encoder.conversation(_SAMPLE_TEXTS[0], label, reason)[len(prompt) :]
-    stops, answer = encoder.stop_tokens, encoder.answer(label, reason)
-    early = next((i for i, token in enumerate(tokens) if token in stops), None)
-    if early is not None or last not in stops:
-        raise refused(
-            encoder.tokenizer,
-            f"ends the student's answer too early: only {encoder.tokenizer.decode(tokens[:early])!r} "
-            f"is read of {answer!r}",
-        )
-    raw, parsed = encoder.read(tokens)
-    if parsed.label != label or (parsed.reasoning is None) != (encoder.target == "label_only"):
-        raise refused(
-            encoder.tokenizer,
-            f"does not give the student's answer back: {answer!r} is read as {raw!r}",
-            "or choose other tags (target in the prompts file)",
-        )
 
 
 def _check_tokens(encoder: Encoder, text: str, label: int, reason: str) -> None:

@@ -95,14 +95,14 @@ class Terminated(BaseException):
     """
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     """Call a command and return the exit code; errors are explained on stderr."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, terminate)
     try:
         command()
     except click.exceptions.Exit as e:

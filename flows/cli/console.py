@@ -44,8 +44,19 @@ def start_log(level: str, *, debug: bool = False) -> None:
     from core.progress import LOGGERS
 
     progress.allowed = not in_json()
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    if in_json():
+        from pythonjsonlogger.json import JsonFormatter
+
+        formatter = JsonFormatter(
+            "{levelname}{name}{message}",
+            style="{",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+            json_ensure_ascii=not _is_utf8(sys.stderr),
+        )
     handler = _Terminal(tracebacks=debug)
-    handler.setFormatter(_formatter())
+    handler.setFormatter(formatter)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel("DEBUG" if debug else level)
@@ -75,20 +86,6 @@ class _Terminal(logging.Handler):
         # A terminal that has gone must not end a run; train.log has its lines.
         with progress.without_bars(), contextlib.suppress(BrokenPipeError):
             print(self.format(record), file=sys.stderr)
-
-
-def _formatter() -> logging.Formatter:
-    if not in_json():
-        return logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-    from pythonjsonlogger.json import JsonFormatter
-
-    return JsonFormatter(
-        "{levelname}{name}{message}",
-        style="{",
-        rename_fields={"levelname": "level", "name": "logger"},
-        timestamp="time",
-        json_ensure_ascii=not _is_utf8(sys.stderr),
-    )
 
 
 def use_any_console() -> None:

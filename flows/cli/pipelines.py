@@ -168,7 +168,7 @@ def reinforce(
         console.show(describe_reinforcement(resolved, start))
         return
     _prepare(resolved, debug)
-    from flows.reinforce import reinforce
+    from flows.distill import reinforce
 
     console.show(_DONE.format(reinforce(resolved.as_parameter(), None, start, list(refresh), replace)))
 

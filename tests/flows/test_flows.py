@@ -43,7 +43,7 @@ def test_the_evaluate_flow_returns_the_folder_with_the_metrics(finished: Path) -
 def test_the_reinforce_flow_shows_its_report(
     tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.reinforce import reinforce
+    from flows.distill import reinforce
 
     monkeypatch.chdir(tmp_path)
     config = write_project(tmp_path, answering_model("label_only"))

@@ -115,11 +115,11 @@ class LocalSession:
         leaves, common = prefix.leaves(), prefix.length
         for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
             parts = [slice(common, len(rows[i])) for i in pack]
-            at, terms = _pack_terms([weighted[i] for i in pack], parts, loss, backbone.device)
+            terms = LossTerms.of([weighted[i] for i in pack], parts, loss, backbone.device)
             with backbone.precision():
                 features = backbone.features([rows[i][common:] for i in pack], prefix=leaves)
-                features = features.index_select(0, at)
-                value = _weighted_loss(backbone, features, terms)
+                features = features.index_select(0, terms.places)
+                value = terms.total(backbone, features)
             value.backward()
             total += float(value.detach())
             del features, value  # before the next pack needs memory
@@ -211,13 +211,30 @@ class LocalSession:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """A loss at n positions. All tensors (n,); the last two are None for cross-entropy."""
+    """A loss at the n positions of a pack that have a weight. All tensors (n,); the last two are None for
+    cross-entropy."""
 
     loss: Loss
+    places: Tensor
+    """Indices into the pack's positions, laid end to end."""
     targets: Tensor
     weights: Tensor
     sampled: Tensor | None = None
     advantages: Tensor | None = None
+
+    @classmethod
+    def of(cls, data: Sequence[Datum], parts: Sequence[slice], loss: Loss, device: torch.device) -> LossTerms:
+        """Return the terms of a part of each datum. Raises DataError if `data` do not fit the loss."""
+        names = ("targets", "weights", *(("logprobs", "advantages") if loss.is_policy else ()))
+        pairs = list(zip(data, parts, strict=True))
+        columns = [torch.tensor([x for d, part in pairs for x in getattr(d, name)[part]]) for name in names]
+        if len({len(column) for column in columns}) > 1:
+            raise DataError(
+                f"loss {loss.name} needs a log-probability and an advantage at each position, "
+                "cross_entropy none"
+            )
+        places = columns[1].nonzero().squeeze(1)
+        return cls(loss, places.to(device), *(column[places].to(device) for column in columns))
 
     def at(self, nll: Tensor, places: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Return the weighted terms of targets with these `nll` (nats) at `places`, and their derivatives."""
@@ -234,34 +251,18 @@ class LossTerms:
         plain, bounded = ratio * advantages, clipped * advantages
         return -torch.minimum(plain, bounded), torch.where(plain <= bounded, plain, 0.0)
 
-
-def _pack_terms(
-    data: Sequence[Datum], parts: Sequence[slice], loss: Loss, device: torch.device
-) -> tuple[Tensor, LossTerms]:
-    """Return the weighted positions of a part of each datum, laid end to end, and their terms."""
-    names = ("targets", "weights", *(("logprobs", "advantages") if loss.is_policy else ()))
-    ends = list(zip(data, parts, strict=True))
-    columns = [torch.tensor([x for datum, at in ends for x in getattr(datum, name)[at]]) for name in names]
-    if len({len(column) for column in columns}) > 1:
-        raise DataError(
-            f"loss {loss.name} needs a log-probability and an advantage at each position, cross_entropy none"
-        )
-    places = columns[1].nonzero().squeeze(1)
-    return places.to(device), LossTerms(loss, *(column[places].to(device) for column in columns))
-
-
-def _weighted_loss(backbone: Backbone, features: Tensor, terms: LossTerms) -> Tensor:
-    """Return the sum of weighted terms (nats, fp32) of targets by features (n, width)."""
-    head = backbone.model.get_output_embeddings()
-    if not backbone.shortcuts.head or type(head) is not nn.Linear:
-        nll = cross_entropy(backbone.logits(features), terms.targets, reduction="none")
-        values, slopes = terms.at(nll.detach(), slice(None))
-        # The derivatives are constants here: this has the loss's gradient, then its value.
-        linear_in_nll = (nll * slopes).sum()
-        return linear_in_nll + (values.sum() - linear_in_nll).detach()
-    dtype = backbone.autocast or torch.float32
-    bias = None if head.bias is None else head.bias.to(dtype)
-    return _HeadLoss.apply(features, head.weight.to(dtype), bias, terms)
+    def total(self, backbone: Backbone, features: Tensor) -> Tensor:
+        """Return the sum of weighted terms (nats, fp32) of the targets by features (n, width)."""
+        head = backbone.model.get_output_embeddings()
+        if not backbone.shortcuts.head or type(head) is not nn.Linear:
+            nll = cross_entropy(backbone.logits(features), self.targets, reduction="none")
+            values, slopes = self.at(nll.detach(), slice(None))
+            # The derivatives are constants here: this has the loss's gradient, then its value.
+            linear_in_nll = (nll * slopes).sum()
+            return linear_in_nll + (values.sum() - linear_in_nll).detach()
+        dtype = backbone.autocast or torch.float32
+        bias = None if head.bias is None else head.bias.to(dtype)
+        return _HeadLoss.apply(features, head.weight.to(dtype), bias, self)
 
 
 class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]

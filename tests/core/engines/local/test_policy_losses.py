@@ -152,7 +152,8 @@ def test_one_position_s_term_is_that_of_the_tensors(loss: Loss, advantage: float
 
     at = [torch.tensor([x]) for x in (0.7, -1.5 - gap, advantage)]
     needs = at[1:] if loss.is_policy else []
-    values, _ = LossTerms(loss, torch.tensor([3]), at[0], *needs).at(torch.tensor([1.5]), slice(None))
+    terms = LossTerms(loss, torch.tensor([0]), torch.tensor([3]), at[0], *needs)
+    values, _ = terms.at(torch.tensor([1.5]), slice(None))
     assert float(values[0]) == pytest.approx(0.7 * loss.term(-1.5, -1.5 - gap, advantage))
 
 
