@@ -1,4 +1,4 @@
-"""Answers that are sampled in groups and rewarded, and the built-in rewards.
+"""Rewards, then rollouts (sampled answers with their rewards and advantages), then the rows of both in files.
 
 A reward is a function from an answer and its example to a number from 0 to 1. No built-in reward grows with
 the length of an answer.
@@ -108,50 +108,6 @@ def length(answer: Answer, example: Example, rubric: Rubric) -> float:
         return 0.0
     over = answer.tokens / rubric.length_tokens - 1
     return min(max(1.0 - over, 0.0), 1.0)
-
-
-class RLStep(Record):
-    """The fields of a row of rl_history.jsonl that are read. Steps count from 1; None is undefined."""
-
-    step: int
-    n_rollouts: int
-    failed_rollouts: int
-    """Answers that failed on the server."""
-    n_groups: int
-    groups_skipped: int
-    """Groups whose answers all have the same reward, from which there is nothing to learn."""
-    updates: int
-    reward_mean: float | None
-    batch_acc: float | None
-    """The share of sampled answers with the gold label."""
-    invalid_rate: float | None
-    answer_tokens: float | None
-    kl_logprob_diff_mean: float | None
-    """How much likelier a sampled token is than at the start, in nats."""
-    loss: float | None = None
-    reward_std: float | None = None
-    learning_rate: float | None = None
-
-
-class ValRewards(Record):
-    """The summary of the reward stage: the rewards of a checkpoint's greedy answers on val."""
-
-    rows: int
-    failed_rows: int
-    reward_mean: float | None
-    rewards: dict[str, float]
-    """The mean of each reward, before weights."""
-
-
-class RLSegmentSummary(Record):
-    """The fields of the summary of a reinforce stage that are read: counts over the steps of one segment."""
-
-    rollouts: int
-    failed_rollouts: int
-    groups: int
-    groups_skipped: int
-    steps_without_update: int
-    seconds_by_step: tuple[float, ...]
 
 
 Way = Literal["normalised", "centred"]
@@ -324,3 +280,47 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
+
+
+class RLStep(Record):
+    """The fields of a row of rl_history.jsonl that are read. Steps count from 1; None is undefined."""
+
+    step: int
+    n_rollouts: int
+    failed_rollouts: int
+    """Answers that failed on the server."""
+    n_groups: int
+    groups_skipped: int
+    """Groups whose answers all have the same reward, from which there is nothing to learn."""
+    updates: int
+    reward_mean: float | None
+    batch_acc: float | None
+    """The share of sampled answers with the gold label."""
+    invalid_rate: float | None
+    answer_tokens: float | None
+    kl_logprob_diff_mean: float | None
+    """How much likelier a sampled token is than at the start, in nats."""
+    loss: float | None = None
+    reward_std: float | None = None
+    learning_rate: float | None = None
+
+
+class ValRewards(Record):
+    """The summary of the reward stage: the rewards of a checkpoint's greedy answers on val."""
+
+    rows: int
+    failed_rows: int
+    reward_mean: float | None
+    rewards: dict[str, float]
+    """The mean of each reward, before weights."""
+
+
+class RLSegmentSummary(Record):
+    """The fields of the summary of a reinforce stage that are read: counts over the steps of one segment."""
+
+    rollouts: int
+    failed_rollouts: int
+    groups: int
+    groups_skipped: int
+    steps_without_update: int
+    seconds_by_step: tuple[float, ...]

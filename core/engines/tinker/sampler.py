@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Any, Literal
 
 from core.engines import ChoiceScores, EngineUsage, GenerateParams, Generation, choice_plan, derived_seed
@@ -281,7 +281,16 @@ class TargetLogprobs:
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
         values = [0.0] * len(self.plan.choices)
         for head, answer in enumerate(answers):
-            cells, named = _cells(answer.target_prompt_logprobs), self._named(head)
+            tensor, named = answer.target_prompt_logprobs, self._named(head)
+            if tensor is None:
+                raise NotGiven
+            starts = tensor.sparse_crow_indices
+            if starts is None:  # dense
+                places = [divmod(i, tensor.shape[1]) for i in range(len(tensor.data))]
+            else:
+                rows = [row for row, (a, b) in enumerate(pairwise(starts)) for _ in range(a, b)]
+                places = list(zip(rows, tensor.sparse_col_indices, strict=True))
+            cells = dict(zip(places, tensor.data, strict=True))
             for choice in self.plan.members[head]:
                 for place, token in enumerate(self.plan.choices[choice]):
                     cell = len(prompt) - 1 + place, named[place].index(token)
@@ -378,18 +387,6 @@ def bound(listed: Sequence[float]) -> float:
     left = 1.0 - math.fsum(math.exp(value) for value in listed)
     # Rounding may leave a negative rest.
     return min(min(listed), math.log(max(left, 1e-7)))
-
-
-def _cells(tensor: Any) -> dict[tuple[int, int], float]:
-    """Return values by (row, column), from a dense or sparse tensor."""
-    if tensor is None:
-        raise NotGiven
-    data, pointers = tensor.data, tensor.sparse_crow_indices
-    if pointers is None:
-        width = tensor.shape[1]
-        return {divmod(i, width): value for i, value in enumerate(data)}
-    rows = [row for row in range(len(pointers) - 1) for _ in range(pointers[row], pointers[row + 1])]
-    return dict(zip(zip(rows, tensor.sparse_col_indices, strict=True), data, strict=True))
 
 
 def _require(values: Mapping[Any, float | None], at: Any, place: int) -> float:
