@@ -13,21 +13,21 @@ from tests.small_project import REPO
 
 
 def distill(config: Path, *overrides: str, **switches: Any) -> Any:
-    """What the flow returns: where the report is, or its state if `return_state` asks for that."""
+    """Run the flow; return where the report is, or with `return_state` its state."""
     from flows.distill import distill as flow
 
     return flow(load(config, list(overrides)).as_parameter(), **switches)
 
 
 def environment() -> dict[str, str]:
-    """What a process of its own needs to find our packages and the tests' Prefect server."""
+    """The environment in which another process finds our packages and the tests' Prefect server."""
     from prefect.settings import PREFECT_API_URL
 
     return {**os.environ, "PYTHONPATH": str(REPO), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
 
 
 def started(*command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """`understudy` in a process and a group of its own."""
+    """Start `understudy` in a new process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *command],
         env=environment() if env is None else env,

@@ -1,4 +1,4 @@
-"""The command line: quick help, exit codes, one sentence for each mistake."""
+"""The command line: fast help, exit codes, one message for each mistake."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
         (["plan", "small.yaml", "--set", "data.path=nothing.csv"], "nothing.csv"),
     ],
 )
-def test_a_users_mistake_is_a_sentence_and_exit_code_2(
+def test_a_users_mistake_is_one_message_and_exit_code_2(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert understudy(*arguments) == 2
@@ -75,7 +75,9 @@ def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[s
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_plan_writes_nothing_and_says_what_waits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_writes_nothing_and_lists_what_waits(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert understudy("plan", str(project)) == 0
     out = capsys.readouterr().out
     assert "split     run: not made before" in out
@@ -97,7 +99,7 @@ def test_a_folder_that_shadows_core_is_named(tmp_path: Path) -> None:
     assert "a folder of that name shadows ours" in found.stderr.splitlines()[-1]
 
 
-def test_the_flow_is_found_by_its_module_as_deployments_name_it() -> None:
+def test_the_flow_is_found_by_its_deployment_entrypoint() -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     from flows.distill import distill
@@ -106,7 +108,7 @@ def test_the_flow_is_found_by_its_module_as_deployments_name_it() -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_with_json_every_line_on_stderr_is_an_object_mistakes_too(project: Path) -> None:
+def test_with_json_every_line_on_stderr_is_an_object(project: Path) -> None:
     env = {**environment(), "UNDERSTUDY_LOG_FORMAT": "json"}
 
     def lines(*arguments: str, code: int) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Consoles that are not UTF-8 show replacements, data stays UTF-8, and a closed pipe is no error."""
+"""Consoles that are not UTF-8 show replacements, data stays UTF-8, and a closed pipe is not an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = ("🎁💰 prêmio über", "встреча в 8 ☀", "見てくださ�
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of texts that no 8-bit encoding has, whose data is split; returns the config's path."""
+    """The config of a project whose data is split and whose texts no 8-bit encoding covers."""
     monkeypatch.chdir(tmp_path)
     with Path("texts.csv").open("w", encoding="utf-8", newline="") as f:
         rows = [(i, f"{TEXTS[i % 3]} {i}", int(i % 3 == 0)) for i in range(60)]
@@ -52,7 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How a command ended, and what was on its console, decoded strictly."""
+    """A command's exit code and its console output, decoded strictly."""
 
     code: int
     out: str
@@ -72,7 +72,7 @@ def encoding(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def understudy(encoding: str, monkeypatch: pytest.MonkeyPatch) -> Understudy:
-    """Runs a command on a console of that encoding."""
+    """Run a command on a console with that encoding."""
 
     def run(*arguments: str) -> Shown:
         out, err = io.BytesIO(), io.BytesIO()
@@ -91,7 +91,7 @@ def understudy(encoding: str, monkeypatch: pytest.MonkeyPatch) -> Understudy:
 
 
 def replaced(text: str, encoding: str) -> str:
-    """The text as such a console shows it."""
+    """The text as a console with this encoding shows it."""
     return text.encode(encoding, "replace").decode(encoding)
 
 
@@ -107,7 +107,7 @@ def test_runs_are_listed(project: Path, encoding: str, understudy: Understudy) -
     assert replaced("fêté", encoding) in shown.out
 
 
-def test_a_file_that_was_written_is_named(project: Path, encoding: str, understudy: Understudy) -> None:
+def test_a_written_file_is_named(project: Path, encoding: str, understudy: Understudy) -> None:
     shown = understudy("compare", "fêté", "нет")
     assert shown.code == 2
     assert replaced("fêté", encoding) in shown.err
@@ -116,7 +116,7 @@ def test_a_file_that_was_written_is_named(project: Path, encoding: str, understu
 @pytest.mark.parametrize(
     "command", [["plan", "☀.yaml"], ["run", "☀.yaml"], ["predict", "--model", "☀"], ["☀"]]
 )
-def test_mistakes_are_told(project: Path, encoding: str, understudy: Understudy, command: list[str]) -> None:
+def test_mistakes_are_shown(project: Path, encoding: str, understudy: Understudy, command: list[str]) -> None:
     shown = understudy(*command)
     assert shown.code == 2
     assert replaced("☀", encoding) in shown.err
@@ -146,12 +146,12 @@ def test_data_is_utf8(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def process(*arguments: str) -> list[str]:
-    """The command for a process of its own."""
+    """The command line of another process."""
     return [sys.executable, "-c", "import sys; from flows.cli import main; main(sys.argv[1:])", *arguments]
 
 
 def test_a_process_in_the_c_locale_shows_a_plan(project: Path) -> None:
-    """The real thing: Python itself chooses encoding and error handler of its streams."""
+    """In a real process Python chooses encoding and error handler of its streams."""
     env = {
         **os.environ,
         "PYTHONPATH": str(REPO),
@@ -166,7 +166,7 @@ def test_a_process_in_the_c_locale_shows_a_plan(project: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["stdout", "both"])
-def test_a_pipe_whose_reader_has_gone_ends_the_command_quietly(project: Path, closed: str) -> None:
+def test_a_closed_pipe_ends_the_command_without_an_error(project: Path, closed: str) -> None:
     """As `understudy ls | head`."""
     read, write = os.pipe()
     os.close(read)

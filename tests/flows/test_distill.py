@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ended(prefect_server: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """A run of the small project; nobody may change it."""
+    """A run of the small project, which no test changes."""
     config = write_project(tmp_path_factory.mktemp("prefect-run"), tiny_model)
     keys = ("test-report", "scorers", "learning-curve", "report-page", "model-pointer")
     with chdir(config.parent):
@@ -55,14 +55,14 @@ def read(path: Path) -> Any:
 
 
 def soon(check: Callable[[], bool]) -> None:
-    """Wait for what the server records some time after it happened."""
+    """Wait for what the server records with a delay."""
     until = time.monotonic() + 30
     while not check() and time.monotonic() < until:
         time.sleep(0.5)
 
 
 def parents(state: Any) -> dict[str, set[str]]:
-    """By the name of each task run, those of the task runs that it depends on."""
+    """The names of the task runs that each task run depends on, by its name."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.objects import TaskRunResult
@@ -142,7 +142,7 @@ def test_train_log_and_prefect_have_the_same_lines(ended: Ended) -> None:
     assert in_prefect() == written
 
 
-def test_the_pages_of_a_run_have_its_report_scorers_curve_and_links(ended: Ended) -> None:
+def test_the_artifacts_of_a_run_are_report_scorers_curve_and_links(ended: Ended) -> None:
     folder, shown = folder_of(ended.config), ended.artifacts
     analysis = read(folder / "student_phase/analysis.json")
     table = json.loads(str(shown["scorers"].data))
@@ -156,7 +156,7 @@ def test_the_pages_of_a_run_have_its_report_scorers_curve_and_links(ended: Ended
     assert f"model/{folder.name}.json" in str(shown["model-pointer"])
 
 
-def test_a_page_that_fails_is_named_in_the_report_and_the_run_ends_well(
+def test_a_failed_artifact_is_named_in_the_report_and_the_run_finishes(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **named: object) -> Iterator[None]:

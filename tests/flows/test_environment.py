@@ -12,7 +12,7 @@ import pytest
 from flows.environment import detach_temporary_server
 
 
-def test_the_temporary_server_gets_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_server_runs_in_its_own_session(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.server.api import server
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

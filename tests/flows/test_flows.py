@@ -1,4 +1,4 @@
-"""The other flows through Prefect: what each returns, and what it shows on Prefect's pages."""
+"""The other flows through Prefect: what each returns and shows on Prefect's pages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_reinforce_flow_shows_its_report(
     assert shown("rl-report") == (page.parent / "rl_report.md").read_text()
 
 
-def test_the_sweep_flow_runs_each_arm_and_fails_at_its_end_if_one_did(project: Path) -> None:
+def test_the_sweep_flow_runs_each_arm_and_then_fails_if_one_did(project: Path) -> None:
     from flows.distill import sweep
 
     file = project.parent / "sweep.yaml"
@@ -74,7 +74,7 @@ def test_a_run_that_fails_shows_why_and_how_to_continue(project: Path) -> None:
     assert f"prefect flow-run retry {state.state_details.flow_run_id} --entrypoint" in text
 
 
-def test_the_command_ends_with_0_if_the_split_was_asked_for_and_made(
+def test_the_command_exits_with_0_after_building_only_the_split(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command(*more: str) -> object:

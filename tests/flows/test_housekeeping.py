@@ -1,4 +1,4 @@
-"""`understudy ls`, `rm` and `gc` as they are typed, without Prefect."""
+"""`understudy ls`, `rm` and `gc`, without Prefect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ran(store: Store, name: str, state: str = "finished") -> None:
 
 
 @pytest.mark.parametrize("command", ["ls", "rm", "gc"])
-def test_help_is_quick_to_import(command: str) -> None:
+def test_help_imports_little(command: str) -> None:
     code = (
         "import sys; from flows.cli import main\n"
         f"try: main(['{command}', '--help'])\n"
@@ -52,7 +52,7 @@ def test_help_is_quick_to_import(command: str) -> None:
 
 
 @ON_DISK
-def test_neither_prefect_nor_torch_is_needed_to_keep_house(store: Store) -> None:
+def test_housekeeping_needs_neither_prefect_nor_torch(store: Store) -> None:
     ran(store, "a")
     code = (
         "import sys; from flows.cli import main\n"
@@ -67,7 +67,7 @@ def test_neither_prefect_nor_torch_is_needed_to_keep_house(store: Store) -> None
 
 
 @ON_BOTH
-def test_ls_is_a_table(store: Store, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ls_shows_a_table(store: Store, root: str, capsys: pytest.CaptureFixture[str]) -> None:
     ran(store, "a")
     ran(store, "b", "running")
     pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
@@ -80,7 +80,7 @@ def test_ls_is_a_table(store: Store, root: str, capsys: pytest.CaptureFixture[st
 
 
 @ON_DISK
-def test_ls_as_json_has_every_field_a_run_a_line(
+def test_ls_as_json_has_every_field_with_one_line_per_run(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran(store, "a")
@@ -94,7 +94,7 @@ def test_ls_as_json_has_every_field_a_run_a_line(
     }  # fmt: skip
 
 
-def test_a_root_that_is_not_there_is_said_to_be_empty_and_is_not_made(
+def test_a_missing_root_is_reported_as_empty_and_not_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert understudy("ls", "--root", str(tmp_path / "none")) == 0
@@ -108,7 +108,7 @@ def test_a_root_that_is_not_there_is_said_to_be_empty_and_is_not_made(
 
 
 @ON_DISK
-def test_rm_says_what_it_removed_and_what_it_will_not(
+def test_rm_lists_what_it_removed_and_rejects_unknown_and_latest_runs(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran(store, "a")
@@ -124,7 +124,7 @@ def test_rm_says_what_it_removed_and_what_it_will_not(
 
 
 @ON_DISK
-def test_rm_of_a_run_at_work_is_refused(store: Store, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rm_of_an_active_run_is_rejected(store: Store, root: str, capsys: pytest.CaptureFixture[str]) -> None:
     ran(store, "a", "running")
     with store.lease("runs/a", "run a"):
         assert understudy("rm", "a", "--root", root) == 2
@@ -132,7 +132,7 @@ def test_rm_of_a_run_at_work_is_refused(store: Store, root: str, capsys: pytest.
 
 
 @ON_BOTH
-def test_gc_removes_only_when_told_and_nothing_young(
+def test_gc_removes_only_with_delete_and_nothing_young(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran(store, "a")
@@ -154,19 +154,19 @@ def test_gc_removes_only_when_told_and_nothing_young(
 
 
 @pytest.mark.parametrize("grace", ["-1", "soon"])
-def test_a_grace_that_is_no_time_is_refused(capsys: pytest.CaptureFixture[str], grace: str) -> None:
+def test_an_invalid_grace_is_rejected(capsys: pytest.CaptureFixture[str], grace: str) -> None:
     assert understudy("gc", "--grace", grace) == 2
     assert "Invalid value for '--grace'" in capsys.readouterr().err
 
 
-def test_a_root_of_an_unknown_kind_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_root_with_an_unknown_scheme_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["ls"], ["gc"], ["rm", "a"]):
         assert understudy(*command, "--root", "gs://bucket/x") == 2
         assert "error: run.root: gs://bucket/x: only folders and s3://" in capsys.readouterr().err
 
 
 @ON_DISK
-def test_room_is_made_on_a_full_disk(store: Store, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_works_on_a_full_disk(store: Store, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran(store, "a")
 
     def full(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""`understudy import-config`: what it writes loads, what it says is whole, and nothing is written over."""
+"""`understudy import-config` writes a config that loads, lists omissions, and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_config(tmp_path, teacher_k=4, teacher_json_mode=False, techer_k=1)
 
 
-def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
+def test_import_writes_a_config_that_loads_and_lists_omissions(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert understudy("import-config", str(old)) == 0
@@ -41,7 +41,7 @@ def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
     assert (config.teacher.attempts, config.data.dir, config.rules.dir) == (4, "dataset", "rules/ethos")
 
 
-def test_it_writes_nothing_over_unless_it_is_forced(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_overwrites_only_with_force(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.prompts.yaml").write_text("mine")
     assert understudy("import-config", str(old), "--output", "mine.yaml") == 2
     error = "mine.prompts.yaml already exists; give another --output, or --force"
@@ -62,7 +62,7 @@ def test_it_writes_nothing_over_unless_it_is_forced(old: Path, capsys: pytest.Ca
         (["prompts/sft_reasoning.yaml"], "a config in YAML needs no import: run it as it is"),
     ],
 )
-def test_a_mistake_is_a_sentence_and_exit_code_2(
+def test_a_mistake_is_one_message_and_exit_code_2(
     old: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert understudy("import-config", *(a.format(old=old) for a in arguments)) == 2

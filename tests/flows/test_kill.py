@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a run, then the same command: the result of an undisturbed run."""
+"""After kill -9, the same command gives the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def segments(root: Path, stage: str) -> list[Path]:
 
 
 def kill_after_the_first_segment(process: subprocess.Popen[str], root: Path, stage: str) -> dict[Path, int]:
-    """kill -9 as soon as one segment is safe; what is safe, with the times it was written."""
+    """kill -9 after the first finished segment; return the finished files with their times."""
     until = time.monotonic() + PATIENCE
     while not segments(root, stage):
         assert process.poll() is None, "the run ended before it could be killed"
@@ -42,7 +42,7 @@ def kill_after_the_first_segment(process: subprocess.Popen[str], root: Path, sta
 
 
 def digests(run: Path) -> dict[str, str]:
-    """What a run is made of, by slot."""
+    """The digests of a run's objects by slot."""
     stages = json.loads((run / "stages.json").read_text())
     return {slot: entry["digest"] for slot, entry in stages.items()}
 
@@ -51,7 +51,7 @@ def options(*changes: str) -> list[str]:
     return [part for change in changes for part in ("--set", change)]
 
 
-def test_a_killed_run_continues_from_its_last_segment_to_the_end_of_one_without_prefect(
+def test_a_killed_run_ends_as_an_undisturbed_run_without_prefect(
     project: Path,
 ) -> None:
     broken = (*ONE_PROMPT, "run.root=broken")
@@ -69,7 +69,7 @@ def test_a_killed_run_continues_from_its_last_segment_to_the_end_of_one_without_
 
 
 @pytest.mark.slow
-def test_a_killed_reinforcement_continues_from_its_last_segment_to_the_same_end(
+def test_a_killed_reinforcement_ends_as_an_undisturbed_one(
     tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

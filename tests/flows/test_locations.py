@@ -1,4 +1,4 @@
-"""Locations on the command line: every command looks in one place, and rejects a misspelled one."""
+"""Locations on the command line: every command normalizes them equally and rejects misspelled ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.small_project import write_project
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a cache of this test's own."""
+    """An empty working directory, and a cache for this test."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
@@ -64,7 +64,7 @@ def test_ls_gc_and_predict_agree_about_every_spelling_of_a_root(
 
 
 @pytest.mark.parametrize("root", ["out//a/", "out\\a", "./out/a/.", "out/b/../a"])
-def test_plan_reuses_what_was_made_under_another_spelling_of_the_root(here: Path, root: str) -> None:
+def test_plan_reuses_objects_of_another_spelling_of_the_root(here: Path, root: str) -> None:
     (here / "model").mkdir()  # plan reads its digest, no more
     (here / "model/config.json").write_text("{}")
     (here / "model/model.safetensors").write_bytes(b"weights")

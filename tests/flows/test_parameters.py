@@ -1,4 +1,4 @@
-"""What a flow is given: every field of the config as a parameter, and a table that a trigger names."""
+"""Parameters of flows: every field of the config, and a trigger's table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def described(schema: dict[str, Any], key: KeyPath) -> tuple[str, str]:
     return str(at.get("title")), str(at.get("description", ""))
 
 
-def test_prefects_form_shows_every_field_of_the_config_with_its_key_and_description() -> None:
+def test_prefects_form_has_every_config_field_with_key_and_description() -> None:
     from prefect.utilities.callables import parameter_schema
 
     from flows.baseline import baseline
@@ -51,7 +51,7 @@ def test_prefects_form_shows_every_field_of_the_config_with_its_key_and_descript
         assert "A table instead of data.path" in schema["properties"]["data"]["description"]
 
 
-def test_a_config_that_was_loaded_keeps_the_places_of_its_values(project: Path) -> None:
+def test_a_loaded_config_keeps_the_origins_of_its_values(project: Path) -> None:
     loaded = load(project, ["seed=7"])
     assert resolved_of(loaded.as_parameter()) == loaded
     alone = resolved_of(loaded.config)
@@ -60,7 +60,7 @@ def test_a_config_that_was_loaded_keeps_the_places_of_its_values(project: Path) 
     assert render(alone).count("# flow parameter") > 50
 
 
-def test_a_table_of_a_trigger_is_a_run_of_its_own(config: Config) -> None:
+def test_a_triggers_table_has_its_own_run(config: Config) -> None:
     found = resolved_of(config, "s3://bucket/in/Messages 2026.11.csv.gz")
     assert found.run_name == "small-messages-2026"
     assert found.config.data.path == "s3://bucket/in/Messages 2026.11.csv.gz"
@@ -68,7 +68,7 @@ def test_a_table_of_a_trigger_is_a_run_of_its_own(config: Config) -> None:
     assert kept == config
 
 
-def test_a_folder_of_tables_gives_way_to_the_table_of_a_trigger(project: Path) -> None:
+def test_a_triggers_table_replaces_a_folder_of_tables(project: Path) -> None:
     config = load(project, ["data.path=null", "data.dir=parts"]).config
     assert resolved_of(config, "new.csv").config.data.dir is None
 
@@ -81,7 +81,7 @@ def test_the_part_of_a_path_that_names_a_run(path: str, name: str) -> None:
     assert table_slug(path) == name
 
 
-def test_what_cannot_be_run_is_said_in_a_sentence(config: Config) -> None:
+def test_invalid_parameters_are_one_message(config: Config) -> None:
     nameless = config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
     with pytest.raises(ConfigError, match=r"run\.name is missing"):
         resolved_of(nameless)

@@ -1,4 +1,4 @@
-"""A plan needs neither keys nor servers and names the keys that a run needs; a run stops before any work."""
+"""A plan needs no keys or servers and names the keys that a run needs; a run without them stops early."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_plan_names_each_key_that_the_run_will_need(
 
 
 @pytest.mark.parametrize("value", ["", "  ", "two words"])
-def test_a_variable_that_holds_no_key_is_named_too(
+def test_a_variable_without_a_valid_key_is_named(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("TEST_TEACHER_KEY", value)
@@ -79,7 +79,7 @@ def test_a_variable_that_holds_no_key_is_named_too(
     assert "TEST_TEACHER_KEY" in capsys.readouterr().out
 
 
-def test_a_sweeps_plan_names_them_too(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweeps_plan_names_missing_keys(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = project.parent / "sweep.yaml"
     sweep.write_text(f"name: s\nbase: {project.name}\narms:\n  one: [seed=1]\n  two: [seed=2]\n")
     arms = ["sweep", str(sweep), "--plan"]
@@ -89,7 +89,9 @@ def test_a_sweeps_plan_names_them_too(project: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", ["TEST_TEACHER_KEY", "TINKER_API_KEY"])
-def test_a_run_stops_before_any_work(project: Path, tinker: dict[str, str], name: str) -> None:
+def test_a_run_without_its_key_stops_before_any_work(
+    project: Path, tinker: dict[str, str], name: str
+) -> None:
     changes = LIVE if name == "TEST_TEACHER_KEY" else tinker
     config = load(project, [f"{key}={value}" for key, value in changes.items()]).config
     with pytest.raises(UserError, match=name) as stopped:

@@ -1,4 +1,4 @@
-"""The command and the flow that answer a table: the same output whoever carries it out."""
+"""The command and the flow that answer a table have the same output."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def test_texts_and_standard_input_are_answered_on_standard_output(
     assert len(lines) == 2
 
 
-def test_errors_end_the_command_with_1_only_if_that_is_asked_for(
+def test_row_errors_exit_with_1_only_with_fail_on_error(
     bundle: Path, table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ROW2: a table, with a row that has too many fields, and standard input.
+    """A table, with a row that has too many fields, and standard input.
 
-    The small student puts its probability on neither label, so that its own answer has an error too.
+    The small student assigns its probability to neither label, so that its answer has an error, too.
     """
     out = table.with_name("out.jsonl")
     table.write_text("id,text\nr0,See you at lunch\nr1,You have won, call now\n")
@@ -96,10 +96,9 @@ def test_errors_end_the_command_with_1_only_if_that_is_asked_for(
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_the_texts_are_taken_from_text_where_the_training_datas_column_is_missing(
+def test_the_column_text_is_used_if_the_training_column_is_missing(
     bundle: Path, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """TER4."""
     other = table.with_name("bundle")
     shutil.copytree(bundle, other)
     contents = json.loads((other / FILE).read_text())
@@ -126,7 +125,7 @@ def test_the_texts_are_taken_from_text_where_the_training_datas_column_is_missin
         (("--input", "new.csv", "--runner", "dask"), "need an --output file"),
     ],
 )
-def test_a_mistake_is_one_sentence(
+def test_a_mistake_is_one_message(
     bundle: Path,
     table: Path,
     arguments: tuple[str, ...],
@@ -169,7 +168,7 @@ def test_every_runner_writes_the_same_bytes(
     assert out.read_bytes() == alone.read_bytes()
 
 
-def test_the_flow_fails_on_an_error_in_a_row_if_that_is_asked_for(
+def test_the_flow_fails_on_row_errors_with_fail_on_error(
     bundle: Path, table: Path, prefect_server: None
 ) -> None:
     from flows.predict import predict

@@ -1,4 +1,4 @@
-"""Keys of teacher, Tinker server and S3 are in the environment, and in nothing that a run leaves behind."""
+"""Keys of teacher, Tinker server and S3 are in the environment, and in no file that a run writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEACHER_KEY = f"sk-{uuid.uuid4().hex}"
 
 
 def in_database() -> Iterator[tuple[str, bytes]]:
-    """Everything that Prefect's server keeps: parameters, states, logs, artifacts, blocks."""
+    """Everything that Prefect's server stores: parameters, states, logs, artifacts, blocks."""
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
     place = Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition("///")[2])
@@ -40,7 +40,7 @@ def under(root: str) -> Iterator[tuple[str, bytes]]:
             yield file.path, found.data
 
 
-def test_planted_keys_are_nowhere_after_a_run_that_used_them_all(
+def test_keys_are_in_no_file_after_a_run_that_used_them(
     project: Path,
     tiny_model: Path,
     s3_server: S3Server,

@@ -1,4 +1,4 @@
-"""A Prefect server that cannot be used is told within seconds, with its address and the remedy."""
+"""A Prefect server that cannot be used is an error within seconds, with its address and a remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def answering(status: int, body: bytes, kind: str = "application/json") -> Itera
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -47,7 +47,7 @@ def answering(status: int, body: bytes, kind: str = "application/json") -> Itera
 
 @contextmanager
 def speaking(greeting: bytes) -> Iterator[str]:
-    """A server of another protocol, which greets whoever connects, and hangs up."""
+    """A server of another protocol, which sends a greeting and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def greet() -> None:
@@ -66,7 +66,7 @@ def speaking(greeting: bytes) -> Iterator[str]:
 
 
 def refusal(url: str) -> UnderstudyError:
-    """The error that a check of this server's address ends in, soon."""
+    """The error that checking this server's address raises within seconds."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     started = time.monotonic()
@@ -81,17 +81,17 @@ def refusal(url: str) -> UnderstudyError:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://no-such-host.invalid/api"])
-def test_a_server_that_is_not_there_may_come_later(url: str) -> None:
+def test_a_missing_server_is_a_passing_error(url: str) -> None:
     assert isinstance(refusal(url), PassingError)
 
 
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.6\r\n", b"-ERR unknown command\r\n", b""])
-def test_another_protocol_is_told(greeting: bytes) -> None:
+def test_a_server_of_another_protocol_is_an_error(greeting: bytes) -> None:
     with speaking(greeting) as url:
         assert isinstance(refusal(url), PassingError)
 
 
-def test_tls_to_a_server_without_it_is_told() -> None:
+def test_tls_to_a_server_without_tls_is_an_error() -> None:
     with answering(200, b"true") as url:
         assert isinstance(refusal(url.replace("http://", "https://")), PassingError)
 
@@ -100,19 +100,19 @@ def test_tls_to_a_server_without_it_is_told() -> None:
     ("status", "kind"),
     [(404, UserError), (405, UserError), (301, UserError), (500, PassingError), (502, PassingError)],
 )
-def test_a_status_decides_whether_trying_again_may_help(status: int, kind: type[UnderstudyError]) -> None:
+def test_the_status_decides_whether_an_error_is_passing(status: int, kind: type[UnderstudyError]) -> None:
     with answering(status, b'{"detail": "no"}') as url:
         assert isinstance(refusal(url), kind)
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"", b"[1]", b'{"a": 1}'])
-def test_a_web_server_that_is_not_prefects_is_told(body: bytes) -> None:
+def test_another_web_server_is_an_error(body: bytes) -> None:
     with answering(200, body, "text/html") as url:
         assert isinstance(refusal(url), UserError)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_wants_credentials_is_told(status: int) -> None:
+def test_missing_credentials_are_an_error(status: int) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     sentence = "does not let us in; set PREFECT_API_AUTH_STRING"
@@ -138,7 +138,7 @@ def test_a_server_that_wants_credentials_is_told(status: int) -> None:
         "4200",
     ],
 )
-def test_a_malformed_address_is_told_before_prefect_is_imported(
+def test_a_malformed_address_is_an_error_before_prefect_is_imported(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", url)
@@ -149,7 +149,7 @@ def test_a_malformed_address_is_told_before_prefect_is_imported(
 
 
 @pytest.mark.parametrize("command", ["run", "baseline", "sweep"])
-def test_every_command_that_needs_the_server_ends_in_a_sentence(
+def test_every_command_that_needs_the_server_ends_with_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings

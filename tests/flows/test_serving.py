@@ -1,4 +1,4 @@
-"""publish-dataset, serve and automations: what they refuse, before anything happens."""
+"""publish-dataset, serve and automations reject invalid options before any work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.flows.test_cli import understudy
 
 @pytest.fixture
 def nowhere() -> Iterator[None]:
-    """No server is named, in the environment or in a profile."""
+    """Name no server in the environment or in a profile."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
@@ -28,7 +28,7 @@ def nowhere() -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("nowhere")
-def test_without_a_server_a_sentence_says_so(
+def test_without_a_server_the_message_names_the_setting(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert understudy(*arguments) == 2
@@ -52,7 +52,7 @@ def test_without_a_server_a_sentence_says_so(
         (["automations", "apply", "--heartbeat", "60"], 1, "no Prefect server answers at"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(
+def test_invalid_options_are_one_message(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings

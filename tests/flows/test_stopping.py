@@ -49,7 +49,7 @@ def state(root: Path) -> str:
 
 
 def assert_stopped(process: subprocess.Popen[str], code: int, root: Path) -> str:
-    """The process ends with this code, and leaves no lock and nothing unfinished. Returns its messages."""
+    """Check the process's exit code and that it leaves no lock or unfinished file; return its messages."""
     _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, messages
     assert "Stopped. Finished stages are kept, and the same command continues from there." in messages
@@ -63,7 +63,7 @@ def assert_stopped(process: subprocess.Popen[str], code: int, root: Path) -> str
 
 
 def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) -> None:
-    """A terminal sends it to the whole group of processes, Prefect's temporary server among them."""
+    """A terminal sends it to the whole process group, which includes Prefect's temporary server."""
     root = project.parent / "out"
     env = {k: v for k, v in environment().items() if k != "PREFECT_API_URL"}
     process = started("run", str(project), *SET, env=env)
@@ -100,7 +100,7 @@ def test_other_errors_of_a_task_are_raised_as_they_are() -> None:
     assert isinstance(e.value.__context__, KeyError)
 
 
-def test_a_run_stopped_while_it_asks_a_teacher_keeps_every_answer(project: Path) -> None:
+def test_a_run_stopped_while_sampling_keeps_every_answer(project: Path) -> None:
     root = project.parent / "out"
     with endpoint.serve() as server:
         server.delay(0.5)
@@ -125,7 +125,7 @@ def test_a_run_stopped_while_it_asks_a_teacher_keeps_every_answer(project: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_stopped_while_it_trains_continues(project: Path, number: signal.Signals, code: int) -> None:
+def test_a_run_stopped_during_training_continues(project: Path, number: signal.Signals, code: int) -> None:
     root = project.parent / "out"
     process = started("run", str(project), *SET)
     wait_until(a_segment_is_recorded(root), process)
@@ -136,7 +136,7 @@ def test_a_run_stopped_while_it_trains_continues(project: Path, number: signal.S
 
 
 @pytest.mark.slow
-def test_a_failed_run_continues_when_prefects_command_line_retries_it(
+def test_a_failed_run_continues_on_prefects_retry_command(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = project.parent / "out"

@@ -1,4 +1,4 @@
-"""`understudy summary` and `compare` as they are typed, without Prefect."""
+"""`understudy summary` and `compare`, without Prefect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ["summary", "compare"])
-def test_help_is_quick_to_import(command: str) -> None:
+def test_help_imports_little(command: str) -> None:
     code = (
         "import sys; from flows.cli import main\n"
         f"try: main(['{command}', '--help'])\n"
@@ -55,7 +55,7 @@ def test_help_is_quick_to_import(command: str) -> None:
         (["--format", "html"], "wrote summary.html: 2 runs, 12 rows", "<!doctype html>"),
     ],
 )
-def test_a_summary_says_what_it_wrote(
+def test_summary_reports_what_it_wrote(
     store: Store, root: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, head: str
 ) -> None:
     for name in ("a", "b"):
@@ -68,7 +68,7 @@ def test_a_summary_says_what_it_wrote(
 
 
 @ON_DISK
-def test_what_is_passed_over_is_named_and_counted_and_is_no_failure(
+def test_skipped_files_are_named_and_counted_without_failing(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(store, "a", splits=["test"])
@@ -87,7 +87,9 @@ def test_what_is_passed_over_is_named_and_counted_and_is_no_failure(
 
 
 @IN_TURN
-def test_an_empty_root_is_said_and_nothing_is_written(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_root_is_reported_and_nothing_is_written(
+    root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert understudy("summary", "--root", root) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"no runs with metrics under {root}")
@@ -96,7 +98,7 @@ def test_an_empty_root_is_said_and_nothing_is_written(root: str, capsys: pytest.
 
 
 @ON_DISK
-def test_an_output_that_cannot_be_written_is_a_sentence(
+def test_an_unwritable_output_is_one_message(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(store, "a")
@@ -116,7 +118,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
         (["summary", "--root", "gs://b/x"], "error: run.root: gs://b/x: only folders and s3://"),
     ],
 )
-def test_a_mistake_is_a_sentence_and_exit_code_2(
+def test_a_mistake_is_one_message_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert understudy(*arguments) == 2
@@ -159,7 +161,7 @@ def test_two_runs_are_compared_text_by_text(
 
 
 @ON_DISK
-def test_other_data_are_said_first_and_what_is_left_out_last(
+def test_compare_shows_differing_data_first_and_omissions_last(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_rows(store, "before", predicted(BEFORE))
@@ -176,7 +178,7 @@ def test_other_data_are_said_first_and_what_is_left_out_last(
 
 
 @ON_DISK
-def test_the_terminal_shows_ten_and_the_files_hold_all(
+def test_the_terminal_shows_ten_texts_and_the_files_all(
     store: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = [f"t{i:02}" for i in range(30)]

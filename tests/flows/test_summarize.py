@@ -1,4 +1,4 @@
-"""The summary as a flow: the file, and a table in Prefect's pages."""
+"""The summarize flow: its file, and a table on Prefect's pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_the_flow_writes_the_file_and_a_table_with_the_best_first(
+def test_the_flow_writes_the_file_and_a_table_sorted_by_score(
     store: Store, root: str, tmp_path: Path
 ) -> None:
     from prefect.artifacts import Artifact

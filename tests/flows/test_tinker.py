@@ -1,4 +1,4 @@
-"""A student that a server trains, through Prefect: failures are retried, and no step is lost."""
+"""A student on a server, through Prefect: failures are retried, and no step is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server(running: tinker.TinkerServer, monkeypatch: pytest.MonkeyPatch) -> tin
 
 @contextmanager
 def restarted_after(server: tinker.TinkerServer, since: int, steps_done: int) -> Iterator[None]:
-    """Kill the server and start it again once so many steps are applied, while the block runs."""
+    """Within the block, kill and restart the server once after this many steps."""
 
     def watch() -> None:
         until = time.monotonic() + PATIENCE
@@ -51,7 +51,7 @@ def restarted_after(server: tinker.TinkerServer, since: int, steps_done: int) ->
     thread.join()
 
 
-def test_a_server_that_restarts_meanwhile_costs_no_step_twice(
+def test_a_server_restart_repeats_no_step(
     project: Path, server: tinker.TinkerServer, tiny_model: Path
 ) -> None:
     since = len(server.records())

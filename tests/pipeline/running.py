@@ -45,21 +45,21 @@ REINFORCED = (
 
 
 def run(config: Path, *overrides: str, new: bool = False, **switches: Sequence[str]) -> Path:
-    """The folder of a run."""
+    """Run the pipeline; return the run's folder."""
     resolved = load(config, list(overrides))
     running.run(resolved, new=new, **switches)
     return _folder(resolved)
 
 
 def reinforce(config: Path, *overrides: str, start: str | None = None, replace: bool = False) -> Path:
-    """The folder of a reinforcement."""
+    """Reinforce; return the folder."""
     resolved = load(config, list(overrides))
     running.reinforce(resolved, start, replace=replace)
     return _folder(resolved) / "rl_phase"
 
 
 def baseline(config: Path, *overrides: str, skip: Sequence[str] = ()) -> Path:
-    """The folder of the baselines."""
+    """Measure the baselines; return their folder."""
     resolved = load(config, list(overrides))
     with opened(resolved, switches(resolved.config.stages, skip=skip), Runner) as started:
         measure_baselines(started)
@@ -67,13 +67,13 @@ def baseline(config: Path, *overrides: str, skip: Sequence[str] = ()) -> Path:
 
 
 def evaluate_checkpoint(name: str, checkpoint: str = "best") -> Path:
-    """The folder with the metrics of a checkpoint of a run under out/."""
+    """Evaluate a checkpoint of a run under out/; return the folder with its metrics."""
     with reopened("out", name, Runner) as started:
         return Path(running.evaluate_checkpoint(started, checkpoint))
 
 
 def sweep(file: Path, *overrides: str) -> Path:
-    """The folder of a sweep."""
+    """Run a sweep; return its folder."""
     arms = load_sweep(file, list(overrides))
     return Path(running.run_sweep(arms, running.run, lambda *_: None)).parent
 
@@ -89,7 +89,7 @@ def copied(config: Path, to: Path) -> Path:
 
 
 def folder_of(config: Path) -> Path:
-    """Where the run of the small project is."""
+    """The folder of the small project's run."""
     return config.parent / "out/runs" / config.stem
 
 

@@ -1,4 +1,4 @@
-"""Bad input ends a run with an error that names the place and the remedy, and nothing is lost."""
+"""Bad input ends a run with an error that names the place and a remedy, without losing work."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_users_mistake_is_an_error_that_names_it(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 600 kB of its own."""
+    """A separate disk of 600 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
@@ -130,9 +130,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_fails_cleanly_and_the_run_continues_once_there_is_room(
-    project: Path, small_disk: Path
-) -> None:
+def test_a_full_disk_fails_cleanly_and_the_run_continues_later(project: Path, small_disk: Path) -> None:
     change(project, run={"root": str(small_disk / "out")})
     with pytest.raises(UnderstudyError, match="No space left on device") as e:
         run(project)

@@ -17,7 +17,7 @@ def made(root: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in (root / "objects").glob("*/*.json")}
 
 
-def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(project: Path) -> None:
+def test_baselines_are_measured_without_a_student_and_reused_by_the_run(project: Path) -> None:
     changes = ("teacher.label_splits=[test]", "student.steps=2", "export.label_only=false")
     folder = baseline(project, *changes)
     scorers = read(folder / "analysis.json")["scorers"]
@@ -54,7 +54,7 @@ def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(pr
     assert (student / "eval_history.jsonl").read_text() == curve
 
 
-def test_a_teacher_that_is_left_out_is_not_asked(project: Path) -> None:
+def test_a_skipped_teacher_is_not_asked(project: Path) -> None:
     folder = baseline(project, "baselines.other_prompt=false", "export.splits=[test]", skip=["sample"])
     assert not (project.parent / "out/objects/sample").exists()
     assert "The teacher on train" not in (folder / "baseline_report.md").read_text()

@@ -1,4 +1,4 @@
-"""What is frozen on val, and what test is read for, on the small project."""
+"""What is frozen on val and how test is read, on the small project."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def made(root: Path, stage: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def strict_once(finished_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished project and its run `strict`, of another objective; nobody may change it."""
+    """The finished project and its run `strict` with another objective, which no test changes."""
     config = copied(finished_once, tmp_path_factory.mktemp("strict"))
     with chdir(config.parent):
         run(config, *OUT_OF_REACH)
     return config
 
 
-def test_another_objective_scores_nothing_again_and_is_another_read_of_test(
+def test_another_objective_reuses_scores_and_is_another_read_of_test(
     finished_once: Path, strict_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, folder = strict_once.parent / "out", folder_of(strict_once)
@@ -90,7 +90,7 @@ def test_predictions_metrics_manifest_and_pointer_follow_the_decision(strict_onc
     assert read(folder.parents[1] / pointer["decision_path"]) == frozen
 
 
-def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(finished_once: Path) -> None:
+def test_scorers_are_compared_on_the_same_rows_at_their_own_thresholds(finished_once: Path) -> None:
     folder = folder_of(finished_once)
     analysis = read(folder / "student_phase/analysis.json")
     assert list(analysis["scorers"]) == [
@@ -112,7 +112,7 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(fi
     assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
 
 
-def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_is_refused(project: Path) -> None:
+def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_rejected(project: Path) -> None:
     def student(*changes: str, new: bool = False) -> Path:
         return run(project, *ONE_PROMPT, "student.steps=2", *changes, new=new)
 
@@ -145,7 +145,7 @@ def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_is_refu
         student("baselines.label_only_run=labels", "run.name=third")
 
 
-def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(project: Path) -> None:
+def test_other_seeds_have_their_own_runs_and_the_report_shows_their_spread(project: Path) -> None:
     folder = run(project, *LABELS_ONLY, "student.seeds=[1, 2, 3]")
     root, name = folder.parents[1], folder.name
     runs = [root / "runs" / each for each in (name, f"{name}-seed2", f"{name}-seed3")]
@@ -178,7 +178,7 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
     assert seed_results(view.store, name, config, other, "test", label_only=False) == []
 
 
-def test_the_worst_errors_have_their_reasons_though_not_every_row_was_asked_for_one(project: Path) -> None:
+def test_the_worst_errors_have_reasons_even_if_other_rows_have_none(project: Path) -> None:
     changes = ("student.seeds=[1]", "export.reasoning_rows=0", "export.error_rows=2")
     folder = run(project, *ONE_PROMPT, *changes)
     test = read(folder / "student_phase/test.json")

@@ -89,7 +89,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_leaves_every_file_that_is_promised_and_true_contents(finished: Path) -> None:
+def test_a_run_writes_every_documented_file_with_correct_contents(finished: Path) -> None:
     folder = folder_of(finished)
     assert [f for f in FILES if not (folder / f).is_file()] == []
     root = finished.parent / "out"
@@ -127,7 +127,7 @@ def test_a_run_leaves_every_file_that_is_promised_and_true_contents(finished: Pa
     assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
 
 
-def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished: Path) -> None:
+def test_the_same_command_again_builds_nothing_and_keeps_the_files(finished: Path) -> None:
     folder, root = folder_of(finished), finished.parent / "out"
     before, made = (folder / "student_phase/test.json").read_bytes(), objects(root)
     run(finished)
@@ -136,7 +136,7 @@ def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished:
     assert all(entry["reused"] for entry in stages(folder).values())
 
 
-def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
+def test_a_plan_lists_what_is_reused_what_runs_and_why(finished: Path) -> None:
     none = Switches(frozenset(), frozenset())
     plan = describe_plan(load(finished), none)
     for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
@@ -158,7 +158,7 @@ def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
     assert "would stop" not in other
 
 
-def test_a_deleted_file_of_an_object_is_made_again_and_never_served(finished: Path) -> None:
+def test_a_deleted_file_of_an_object_is_built_again(finished: Path) -> None:
     folder = folder_of(finished)
     before = stages(folder)
     key = before["evaluate/4"]["key"]
@@ -187,7 +187,7 @@ def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(finished: Pa
     assert re.search(r"content.learning_rates changed from 0.01 to \S+ \(\w+\) to 0.002 to", log)
 
 
-def test_more_steps_continue_from_the_segments_that_fit(project: Path) -> None:
+def test_more_steps_continue_from_matching_segments(project: Path) -> None:
     """The linear schedule depends on the number of steps, so only a constant one takes earlier segments."""
     constant = (*LABELS_ONLY, "student.schedule=constant")
     run(project, *constant, "student.steps=4", skip=["export"])
@@ -196,7 +196,7 @@ def test_more_steps_continue_from_the_segments_that_fit(project: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["label_only", "reason_first"])
-def test_other_targets_run_too(project: Path, target: str) -> None:
+def test_other_targets_run(project: Path, target: str) -> None:
     shorter = ("student.steps=2", "evaluation.max_new_tokens=8", *ONE_PROMPT)
     folder = run(project, f"student.target={target}", *shorter)
     test = json.loads((folder / "student_phase/test.json").read_text())
@@ -204,7 +204,7 @@ def test_other_targets_run_too(project: Path, target: str) -> None:
     assert wrote == (0 if target == "label_only" else len(test))
 
 
-def test_early_stopping_goes_by_step(project: Path) -> None:
+def test_early_stopping_depends_on_steps(project: Path) -> None:
     stopping = "evaluation.early_stopping={patience: 1, min_delta: 0.9}"
     changes = (*LABELS_ONLY, stopping, "student.steps=6", "evaluation.interval=1")
     folder = run(project, *changes, skip=["export"])
@@ -212,7 +212,7 @@ def test_early_stopping_goes_by_step(project: Path) -> None:
     assert [row["step"] for row in history] == [0, 1]
 
 
-def test_stages_that_are_off_read_this_runs_own_earlier_results(finished: Path) -> None:
+def test_stages_that_are_off_use_the_runs_earlier_results(finished: Path) -> None:
     report = folder_of(finished) / "test_report.md"
     before = report.stat().st_mtime_ns
     run(finished, only=["export"])
@@ -224,7 +224,7 @@ def test_a_missing_input_names_the_run_and_the_file(project: Path) -> None:
         run(project, only=["train"])
 
 
-def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(finished: Path) -> None:
+def test_another_runs_teacher_is_used_only_by_name_and_recorded(finished: Path) -> None:
     off = ["split", "sample", "reject", "export"]
     folder = run(finished, "run.name=second", "teacher_from=small", "student.steps=2", skip=off)
     source = json.loads((folder / "teacher_source.json").read_text())
@@ -232,7 +232,7 @@ def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(finished: Pa
     assert (folder / "teacher_phase/accepted_samples.jsonl").is_file()
 
 
-def test_refresh_makes_one_stage_again(finished: Path) -> None:
+def test_refresh_builds_one_stage_again(finished: Path) -> None:
     found = stages(run(finished, refresh=["reject"]))
     assert not found["reject"]["reused"]
     assert found["encode"]["reused"]
@@ -254,7 +254,7 @@ def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
         evaluate_checkpoint("small", "step_5")
 
 
-def test_a_run_begun_again_meanwhile_is_measured_with_its_new_config(
+def test_a_run_restarted_meanwhile_is_measured_with_its_new_config(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
@@ -267,7 +267,7 @@ def test_a_run_begun_again_meanwhile_is_measured_with_its_new_config(
         assert run.config.evaluation.interval == 3
 
 
-def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(project: Path) -> None:
+def test_a_run_without_accepted_answers_stops_after_writing_the_reasons(project: Path) -> None:
     answers = project.parent / "answers.jsonl"
     flipped = [json.loads(line) for line in answers.read_text().splitlines()]
     answers.write_text("".join(json.dumps({**a, "label": 1 - a["label"]}) + "\n" for a in flipped))
@@ -277,7 +277,7 @@ def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(p
 
 
 def test_a_new_run_is_not_compared_with_another_run_of_the_root(finished: Path) -> None:
-    """TER3: a difference is logged only against the run's own record."""
+    """A difference is logged only against the run's own record."""
     log = finished.parent / "out/runs/other/train.log"
     run(finished, "run.name=other", "seed=8", only=["split"])
     assert "split: run: not cached" in log.read_text()

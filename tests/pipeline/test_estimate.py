@@ -31,7 +31,7 @@ def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def remote(running: tinker.TinkerServer, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What makes the small project a gold label-only one on the server."""
+    """Settings for gold labels and a label-only student on the server."""
     monkeypatch.setenv("TINKER_API_KEY", tinker.KEY)
     monkeypatch.setenv("TINKER_TELEMETRY", "0")
     return [
@@ -64,7 +64,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_gold_labels_cost_on_a_server_what_was_estimated_before_anything_was_sent(
+def test_the_estimate_for_gold_labels_equals_the_cost_on_a_server(
     project: Path, remote: list[str], running: tinker.TinkerServer
 ) -> None:
     priced(project, **{NAME: {"train": 3.0, "prefill": 1.0, "sample": 2.0}})
@@ -83,7 +83,7 @@ def test_gold_labels_cost_on_a_server_what_was_estimated_before_anything_was_sen
     assert f"about US$ {said['usd']:.4f}" in plan(project, changes)
 
 
-def test_a_missing_price_is_said_and_aborts_nothing(project: Path, remote: list[str]) -> None:
+def test_a_missing_price_is_reported_without_an_error(project: Path, remote: list[str]) -> None:
     priced(project)
     changes = [*remote, *GOLD, *SHORT]
     folder = run(project, *changes)
@@ -98,7 +98,7 @@ def test_a_missing_price_is_said_and_aborts_nothing(project: Path, remote: list[
 
 
 @pytest.mark.parametrize("target", ["label_first", "reason_first"])
-def test_with_reasons_training_is_counted_exactly_and_prompts_nearly(
+def test_with_reasoning_training_is_estimated_exactly_and_prompts_nearly(
     project: Path, remote: list[str], target: str
 ) -> None:
     priced(project)
@@ -111,9 +111,7 @@ def test_with_reasons_training_is_counted_exactly_and_prompts_nearly(
     )
 
 
-def test_before_the_samples_are_encoded_the_plan_says_what_it_takes_for_granted(
-    project: Path, remote: list[str]
-) -> None:
+def test_before_encoding_the_plan_lists_its_assumptions(project: Path, remote: list[str]) -> None:
     priced(project)
     run(project, *remote, *SHORT, "student.target=label_first", only=["split", "sample", "reject", "encode"])
     other = plan(project, [*remote, *SHORT, "student.max_length=200", "run.name=other"])

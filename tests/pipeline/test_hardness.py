@@ -1,4 +1,4 @@
-"""Hard texts through a whole run: listed, marked, counted and measured, where test is labelled too."""
+"""Hard texts in a whole run: listed, marked, counted and measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.pipeline.running import LABELS_ONLY, run
 
 
 def spoil(answers: Path) -> None:
-    """Every third answer says the other label."""
+    """Give every third answer the other label."""
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
     wrong = [{**row, "label": 1 - row["label"]} if i % 3 == i % 2 else row for i, row in enumerate(rows)]
     answers.write_text("".join(json.dumps(row) + "\n" for row in wrong))
@@ -45,7 +45,7 @@ def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> Non
     ]
 
 
-def test_gold_labels_are_hard_for_nobody(project: Path) -> None:
+def test_gold_labels_have_no_hard_texts(project: Path) -> None:
     folder = run(project, *LABELS_ONLY, "rejection.rules=[]")
     assert set(marks(folder, "train")) == {"0"}
     assert "hard for the teacher" not in (folder / "test_report.md").read_text()

@@ -1,4 +1,4 @@
-"""The teacher labels other splits than train where it is told to: in the plan, and in a run."""
+"""The teacher labels the splits in teacher.label_splits: in the plan, and in a run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NOTHING_OFF = Switches(frozenset(), frozenset())
 
 
 def line(plan: str, slot: str) -> str:
-    """What the plan says of a stage."""
+    """The plan's line for a stage."""
     found = re.search(rf"^{slot} +(.*)$", plan, re.MULTILINE)
     assert found is not None, plan
     return found[1]
 
 
 def asking(server: TeacherServer, *splits: str) -> str:
-    """An override: the teacher is that of the server, and answers these splits beside train."""
+    """Overrides that ask the server's teacher, for these splits besides train."""
     teacher = {
         "kind": "openai",
         "base_url": server.base_url,
@@ -79,7 +79,7 @@ def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> Non
     assert "asking" not in plan
 
 
-def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path) -> None:
+def test_the_ledger_counts_every_request_once(project: Path) -> None:
     known = {name: text for name, text, _ in texts()}
     recorded = write_texts(project.parent / "known.jsonl", known, project.parent / "answers.jsonl")
     with endpoint.serve(recorded) as server:
@@ -96,7 +96,7 @@ def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path)
     assert teacher["runs"] == ["one", "two"], "train and test were answered to the first"
 
 
-def test_a_run_puts_the_teachers_answers_to_other_splits_beside_those_to_train(project: Path) -> None:
+def test_a_run_writes_the_teachers_answers_to_every_labeled_split(project: Path) -> None:
     answers = (project.parent / "answers.jsonl").read_text().splitlines()
     folder = run(project, "teacher.label_splits=[test]", only=["split", "sample"])
     rows = (folder / "teacher_phase/teacher_samples_test.jsonl").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Some stages of a run: they are made and published, or their missing input is named before any work."""
+"""Partial runs build and publish their stages, or name a missing input before any work."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PAIRS = list(itertools.pairwise(SWITCHES))
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a run: its exit code, the message, and the files of its folder."""
+    """The end of a run: its exit code, its message, and the files of its folder."""
 
     code: int
     message: str
@@ -76,7 +76,7 @@ def started(config: Path, *overrides: str, only: Sequence[str] = (), skip: Seque
 
 
 def without_files(config: Path) -> None:
-    """Remove what was published, but for the record of stages and the config."""
+    """Remove the published files except the record of stages and the config."""
     for path in folder_of(config).iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -85,7 +85,7 @@ def without_files(config: Path) -> None:
 
 
 def published(last: str) -> set[str]:
-    """The files that a run to this stage leaves."""
+    """The files that a run up to this stage publishes."""
     return {file for name in SWITCHES[: SWITCHES.index(last) + 1] for file in FILES[name]}
 
 
@@ -99,7 +99,7 @@ def made(config: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def one_by_one(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ended]]:
-    """A run that was made stage by stage, each by --only in a start of its own, and how each ended."""
+    """A run built stage by stage, each by --only in its own command, and how each ended."""
     config = write_project(tmp_path_factory.mktemp("partial"), tiny_model)
     return config, {name: started(config, only=[name]) for name in SWITCHES}
 
@@ -111,12 +111,12 @@ def whole(one_by_one: tuple[Path, dict[str, Ended]]) -> Path:
 
 @pytest.fixture
 def new(tmp_path: Path, tiny_model: Path) -> Path:
-    """The project with nothing made of it."""
+    """The project before any run."""
     return write_project(tmp_path, tiny_model)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_each_stage_by_itself_is_made_and_published(
+def test_each_stage_alone_is_built_and_published(
     one_by_one: tuple[Path, dict[str, Ended]], name: str
 ) -> None:
     config, ended = one_by_one
@@ -127,9 +127,7 @@ def test_each_stage_by_itself_is_made_and_published(
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_one_stage_on_a_new_root_is_made_or_its_missing_input_is_named_before_any_work(
-    new: Path, name: str
-) -> None:
+def test_one_stage_on_a_new_root_is_built_or_names_its_missing_input(new: Path, name: str) -> None:
     ended = started(new, only=[name])
     if name == "split":
         assert ended.code == 0
@@ -171,7 +169,7 @@ def test_a_skipped_stage_on_a_new_root_names_its_file_before_any_work(
     assert not made(new)
 
 
-def test_without_the_export_a_new_root_is_trained_and_measured(new: Path) -> None:
+def test_a_run_without_export_is_trained_and_measured(new: Path) -> None:
     ended = started(new, skip=["export"])
     assert ended.code == 0
     assert published("evaluate") <= ended.files
@@ -188,7 +186,7 @@ def test_two_stages_of_a_finished_run_publish_their_files_again(whole: Path, pai
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_skipped_stage_of_a_finished_run_is_read(whole: Path, name: str) -> None:
+def test_a_skipped_stage_of_a_finished_run_is_reused(whole: Path, name: str) -> None:
     without_files(whole)
     ended = started(whole, skip=[name])
     assert (ended.code, ended.message) == (0, "")
@@ -205,7 +203,7 @@ def test_a_skipped_stage_of_a_finished_run_is_read(whole: Path, name: str) -> No
         ("evaluate/0", {"skip": ["evaluate"]}),
     ],
 )
-def test_a_result_that_is_gone_is_named_before_any_work(
+def test_a_missing_result_is_named_before_any_work(
     whole: Path, tmp_path: Path, slot: str, chosen: dict[str, Any]
 ) -> None:
     config = copied(whole, tmp_path)
@@ -231,13 +229,13 @@ def test_early_stopping_needs_the_evaluations_of_a_run_that_only_trains(whole: P
     assert started(new, stopping, only=["train"]).code == 0
 
 
-def test_no_stage_at_all_is_a_mistake(new: Path) -> None:
+def test_a_run_without_stages_is_rejected(new: Path) -> None:
     with pytest.raises(UserError, match="no stage is left"):
         switches(load(new).config.stages, only=["split"], skip=["split"])
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, name: str) -> None:
+def test_a_plan_lists_each_stage_of_a_partial_run(whole: Path, name: str) -> None:
     with chdir(whole.parent):
         resolved = load(whole, list(LABELS_ONLY))
         plan = describe_plan(resolved, switches(resolved.config.stages, only=[name]))

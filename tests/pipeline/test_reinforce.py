@@ -49,14 +49,14 @@ FILES = [
 
 @pytest.fixture
 def project(tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The small project over a model that answers in form and knows nothing."""
+    """The small project with a model that answers in the right format, at random."""
     monkeypatch.chdir(tmp_path)
     return write_project(tmp_path, answering_model("label_only"))
 
 
 @pytest.fixture(scope="module")
 def student_once(answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That project with its student, made once and left alone; returns the config's path."""
+    """The config of that project with its student, which no test changes."""
     config = write_project(tmp_path_factory.mktemp("student"), answering_model("label_only"))
     with chdir(config.parent):
         run(config, *REINFORCED)
@@ -65,7 +65,7 @@ def student_once(answering_model: AnsweringModel, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def reinforced_once(student_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It with the student reinforced."""
+    """The config of that project with its reinforced student, which no test changes."""
     config = copied(student_once, tmp_path_factory.mktemp("reinforced"))
     with chdir(config.parent):
         reinforce(config, *REINFORCED)
@@ -95,7 +95,7 @@ def value(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_leaves_every_file_that_is_promised_and_true_contents(
+def test_reinforcement_writes_every_documented_file_with_correct_contents(
     student_once: Path, reinforced: Path
 ) -> None:
     student, folder = folder_of(reinforced), folder_of(reinforced) / "rl_phase"
@@ -125,7 +125,7 @@ def test_it_leaves_every_file_that_is_promised_and_true_contents(
     assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
 
 
-def test_its_pointer_names_what_is_there_and_the_student_s_stays(
+def test_its_pointer_names_existing_files_and_keeps_the_students_pointer(
     student_once: Path, reinforced: Path
 ) -> None:
     root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
@@ -147,7 +147,7 @@ def test_its_pointer_names_what_is_there_and_the_student_s_stays(
         reinforce(reinforced, *REINFORCED, start="rl_latest", replace=True)
 
 
-def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(reinforced: Path) -> None:
+def test_repeating_it_builds_nothing_and_keeps_the_students_record(reinforced: Path) -> None:
     root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
     made = objects(root)
     report = (folder / "test.json").read_bytes()
@@ -159,7 +159,7 @@ def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_i
     assert {"reinforce/3", "reinforce/6", "evaluate/rl/0", "reward/rl/6", "train/2"} <= stages.keys()
 
 
-def test_it_is_reported_against_what_it_began_with_on_the_same_rows(project: Path) -> None:
+def test_it_is_compared_with_its_start_on_the_same_rows(project: Path) -> None:
     folder = reinforce(project, *REINFORCED, "reinforce.steps=30", "reinforce.interval=15", start="base")
     summary, report = value(folder / "rl_summary.json"), (folder / "rl_report.md").read_text()
     assert summary["best_step"] > 0
@@ -174,8 +174,8 @@ def test_it_is_reported_against_what_it_began_with_on_the_same_rows(project: Pat
     assert rewards["30"] > rewards["0"]
 
 
-def test_early_stopping_ends_it_and_says_so(project: Path) -> None:
-    """A learning rate of nearly nothing changes nothing."""
+def test_early_stopping_ends_it_and_is_logged(project: Path) -> None:
+    """A learning rate near zero changes nothing."""
     settings = (
         "reinforce.learning_rate=1e-12",
         "reinforce.early_stopping={patience: 1, min_delta: 0.01}",
@@ -186,7 +186,7 @@ def test_early_stopping_ends_it_and_says_so(project: Path) -> None:
     assert "2 steps of 6 planned" in (folder / "rl_report.md").read_text()
 
 
-def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
+def test_other_settings_do_not_mix_with_existing_files(project: Path) -> None:
     settings = (*REINFORCED, *ON_TEST)
     folder = reinforce(project, *settings, "reinforce.steps=3", start="base")
     with pytest.raises(UserError, match=r"reinforce\.group_size: 4 -> 5.*add --replace"):
@@ -198,7 +198,7 @@ def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
     assert not (folder / "metrics_val_step_3.json").exists()
 
 
-def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> None:
+def test_without_a_student_to_start_from_the_error_has_a_remedy(project: Path) -> None:
     with pytest.raises(MissingInputError, match=r"run small has no student: .*--from base"):
         reinforce(project, *REINFORCED)
 
@@ -215,16 +215,16 @@ def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> No
         ("student.rulebook=true", r"its student\.rulebook is False, here it is True"),
     ],
 )
-def test_a_student_that_does_not_fit_is_refused_in_a_sentence(student: Path, change: str, said: str) -> None:
+def test_a_student_that_does_not_fit_is_rejected(student: Path, change: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         reinforce(student, *REINFORCED, change, "run.name=other", start="small")
 
 
-def test_the_plan_of_a_new_project_says_what_it_cannot_know_yet(project: Path) -> None:
+def test_the_plan_of_a_new_project_asks_for_the_split(project: Path) -> None:
     assert "not split yet" in describe_reinforcement(load(project, list(REINFORCED)), "base")
 
 
-def test_the_plan_counts_answers_and_tokens_and_makes_nothing(student: Path) -> None:
+def test_the_plan_counts_answers_and_tokens_and_builds_nothing(student: Path) -> None:
     resolved = load(student, list(REINFORCED))
     store = Store.open(str(student.parent / "out"))
     before = [found.path for found in store.backend.list("")]
@@ -235,10 +235,10 @@ def test_the_plan_counts_answers_and_tokens_and_makes_nothing(student: Path) -> 
     assert [found.path for found in store.backend.list("")] == before
 
 
-def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
+def test_a_run_killed_after_a_segment_ends_with_the_same_student(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ended in the middle of its second segment, as by a signal."""
+    """The run ends in the middle of its second segment, as by a signal."""
     settings = (*REINFORCED, *ON_TEST)
     whole = reinforce(project, *settings, "run.root=whole", start="base")
     from core.rl import stages

@@ -1,4 +1,4 @@
-"""Reinforcement on a server: policy gradients there, weights lent to a sampler each step, tokens counted."""
+"""Reinforcement on a server: policy gradients, weights for a sampler each step, and token counts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ students:
 def running(
     answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tinker.TinkerServer]:
-    """One server for the module, over a model that answers in form and knows nothing."""
+    """One server for the module, with a model that answers in the right format, at random."""
     folder = tmp_path_factory.mktemp("server")
     with tinker.serve(answering_model("label_only"), folder, names=(NAME,), logprobs="weighted") as server:
         yield server
@@ -84,7 +84,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_it_learns_on_a_server_and_counts_what_it_costs(
+def test_reinforcement_on_a_server_learns_and_counts_its_cost(
     project: Path, settings: list[str], server: tinker.TinkerServer
 ) -> None:
     since = len(server.records())
@@ -122,10 +122,10 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
     assert sum(isinstance(row, Stepped) for row in server.records()[since:]) == applied
 
 
-def test_the_plan_names_a_price_before_anything_is_spent(
+def test_the_plan_states_the_price(
     project: Path, settings: list[str], server: tinker.TinkerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No key is needed (OUT2), and the one that the run will need is named."""
+    """No key is needed, and the key that the run will need is named."""
     monkeypatch.delenv("TINKER_API_KEY")
     resolved = load(project, settings)
     since = len(server.records())

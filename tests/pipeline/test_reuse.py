@@ -1,4 +1,4 @@
-"""What is made once is made for every run and every machine under the root, on disk and on S3."""
+"""Objects are built once for all runs and machines under a root, on disk and on S3."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def manifests(store: Store) -> dict[str, float]:
 
 
 def reused(store: Store, name: str) -> dict[str, bool]:
-    """Of each stage of a run, whether it was there already."""
+    """Whether each stage of a run was reused."""
     return {slot: entry.reused for slot, entry in RunView(store, name).stages().items()}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on collects calls of the teacher and uses of the engine; creating an engine loads nothing."""
+    """Collect calls of the teacher and uses of the engine from now on; creating an engine loads nothing."""
     from core.engines.local import LocalEngine
 
     calls: list[str] = []
@@ -48,7 +48,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_a_run_under_any_root_leaves_a_report_and_pointers_that_hold_and_is_reused(
+def test_a_run_under_any_root_has_a_valid_report_and_pointers_and_is_reused(
     project: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(project, root)

@@ -1,4 +1,4 @@
-"""A sweep makes what its arms share once, loses none to another's failure, and compares them by val."""
+"""A sweep builds shared stages once, survives failed arms, and compares its arms on the same rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def written(project: Path, arms: dict[str, list[str]]) -> Path:
 
 
 def tell_apart(project: Path) -> None:
-    """The small project's rationales read alike; from now on each quotes its text's last words."""
+    """Make the small project's rationales, which read alike, quote the last words of their texts."""
     quoted = {id_: " ".join(text.split()[-5:]) for id_, text, _ in texts()}
     rows = [
         {"id": id_, "reasoning": f'What decides is "{quoted[id_]}" [R{2 - label}].', "label": label}
@@ -50,7 +50,7 @@ def carry_out(project: Path, arms: dict[str, list[str]], *overrides: str) -> Pat
 
 
 def made(store: Store) -> Counter[str]:
-    """How many objects there are of each stage."""
+    """The number of objects of each stage."""
     return Counter(f.path.split("/")[1] for f in store.backend.list("objects") if f.path.count("/") == 2)
 
 
@@ -61,7 +61,7 @@ def values(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def root(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a sweep of all four arms, run once; nobody may change it."""
+    """The root of a sweep of all four arms, which no test changes."""
     folder = tmp_path_factory.mktemp("sweep").resolve()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -77,7 +77,7 @@ def learnt(root: Path, run: str) -> list[dict[str, Any]]:
     return list(jsonio.read_jsonl(root / "runs" / run / "student_phase/train_sft.jsonl"))
 
 
-def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: Path) -> None:
+def test_four_arms_share_equal_stages_and_are_compared_in_one_report(root: Path) -> None:
     store, folder = Store.at(str(root)), root / "sweeps/sweep"
     counts = made(store)
     assert {stage: counts[stage] for stage in ("split", "sample", "reject", "baseline")} == {
@@ -113,7 +113,7 @@ def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: P
     assert pointers.read(store) is None, "nothing of a sweep is the latest model"
 
 
-def test_the_student_of_every_arm_learns_without_the_rulebook_that_the_teacher_has(root: Path) -> None:
+def test_every_arms_student_learns_without_the_teachers_rulebook(root: Path) -> None:
     for name in ARMS:
         folder = root / f"runs/small-{name}"
         rules = (folder / "teacher_phase/rulebook.txt").read_text()
@@ -131,7 +131,7 @@ def test_the_student_of_every_arm_learns_without_the_rulebook_that_the_teacher_h
         assert "context distillation" in report
 
 
-def test_the_control_learns_other_texts_rationales_with_its_own_labels(root: Path) -> None:
+def test_the_control_arm_learns_other_texts_rationales_with_its_labels(root: Path) -> None:
     own = {row["sample_id"]: row for row in learnt(root, "small-label_first")}
     other = {row["sample_id"]: row for row in learnt(root, "small-shuffled")}
     label_of = {sample: row["label"] for sample, row in own.items()}
@@ -167,7 +167,7 @@ def test_an_arm_that_fails_is_reported_at_the_end_and_the_same_command_continues
     assert all(entry.reused for entry in RunView(store, "small-ends").stages().values())
 
 
-def test_the_plan_says_what_an_earlier_arm_will_have_made_and_what_is_there(project: Path) -> None:
+def test_the_plan_marks_objects_of_earlier_arms_and_existing_ones(project: Path) -> None:
     arms = {"short": ["student.steps=2"], "long": ["student.steps=4"]}
     sweep = load_sweep(written(project, arms), LABELS_ONLY)
     plan = describe_sweep(sweep)

@@ -82,7 +82,7 @@ def started(config: Path, changes: list[str]) -> subprocess.Popen[bytes]:
 
 
 def forget_evaluations(made: Path, slot: str) -> None:
-    """Remove the object of one evaluation, so that it has to be made again."""
+    """Remove the object of one evaluation, so that it is built again."""
     entry = json.loads((made / "stages.json").read_text())[slot]
     stage = slot.partition("/")[0]
     (made.parents[1] / "objects" / stage / f"{entry['key']}.json").unlink()
@@ -98,7 +98,7 @@ def alive(server: tinker.TinkerServer, path: str) -> bool:
         engine.close()
 
 
-def test_a_run_trains_on_the_server_downloads_the_adapter_and_run_again_asks_for_nothing(
+def test_a_run_trains_on_the_server_and_a_repeated_run_sends_nothing(
     project: Path, server: tinker.TinkerServer, tiny_model: Path
 ) -> None:
     since = len(server.records())
@@ -143,7 +143,7 @@ def test_a_run_trains_on_the_server_downloads_the_adapter_and_run_again_asks_for
 
 
 def assert_both_answer_alike(made: Path, server: tinker.TinkerServer) -> None:
-    """The weights on the server give the probabilities of the downloaded adapter over the base model."""
+    """Check that the server's weights and the downloaded adapter give the same probabilities."""
     from core.predict import load
 
     asked = ["You have won a prize, call now", "See you at lunch"]
@@ -175,7 +175,7 @@ def test_a_killed_run_continues_from_the_last_state_on_the_server(
     assert_each_step_once(server, since)
 
 
-def test_a_checkpoint_that_the_server_forgot_is_trained_again_from_the_newest_that_lives(
+def test_a_deleted_checkpoint_is_trained_again_from_the_newest_existing_one(
     project: Path, server: tinker.TinkerServer, tiny_model: Path
 ) -> None:
     changes = overrides(server, tiny_model)
@@ -210,9 +210,9 @@ def test_key_server_and_model_are_checked_before_any_work(
 
 
 def assert_each_step_once(server: tinker.TinkerServer, since: int) -> None:
-    """What is in the weights that were saved last is every step once, in its order.
+    """Check that the last saved weights contain every step once, in order.
 
-    Of a lineage cut off by a failure, steps beyond its last save went down with it.
+    Steps after the last save before a failure are lost.
     """
     rows = server.records()[since:]
     lineage: dict[str, list[int]] = {}
@@ -228,7 +228,7 @@ def assert_each_step_once(server: tinker.TinkerServer, since: int) -> None:
     assert lineage[last.model] == [0, 1, 2, 3, 4, 5]
 
 
-def test_checkpoints_are_listed_and_removed_but_not_the_one_that_a_pointer_names(
+def test_checkpoints_are_listed_and_removed_unless_a_pointer_names_them(
     project: Path, server: tinker.TinkerServer, tiny_model: Path
 ) -> None:
     from click.testing import CliRunner

@@ -1,4 +1,4 @@
-"""A run's trackers hold what its files hold, and one that fails changes nothing in them."""
+"""A run's trackers receive what its files contain, and one that fails changes nothing in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_mlflow_has_the_curves_of_a_run_once_beside_a_tracker_that_cannot_log_in(
+def test_mlflow_has_the_curves_once_though_another_tracker_fails(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow", reason="needs the extra: mlflow")

@@ -1,6 +1,6 @@
 """A whole engine in about 150 lines: a bigram model with real log-probabilities, trained by gradient steps.
 
-It is what somebody writes who adds an engine: a settings class, an engine, a session and a sampler.
+It has the four parts of an added engine: settings, engine, session and sampler.
 """
 
 from __future__ import annotations

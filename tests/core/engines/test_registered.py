@@ -1,4 +1,4 @@
-"""An engine that is registered from outside trains, saves, resumes and is measured by the stages of a run."""
+"""An engine registered by a plug-in trains, saves, resumes and is measured by the stages of a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(of: RunContext, maker: Maker, *, resumes: bool = False) -> Manifest:
     return tip
 
 
-def test_its_checkpoints_are_trained_and_measured(made: Made) -> None:
+def test_a_registered_engine_trains_and_measures_checkpoints(made: Made) -> None:
     of = context(made.config, ENGINE)
     maker = Maker(Store.open("elsewhere"), of)
     tip = trained(of, maker)
@@ -55,7 +55,7 @@ def test_its_checkpoints_are_trained_and_measured(made: Made) -> None:
     assert losses[1] < losses[0]
 
 
-def test_it_resumes_from_its_checkpoints(made: Made) -> None:
+def test_a_registered_engine_resumes_from_its_checkpoints(made: Made) -> None:
     digests = set()
     for name, resumes in (("in-one-session", False), ("in-two-sessions", True)):
         of = context(made.config, ENGINE)
@@ -64,11 +64,11 @@ def test_it_resumes_from_its_checkpoints(made: Made) -> None:
     assert len(digests) == 1
 
 
-def test_its_code_is_in_the_keys(made: Made) -> None:
+def test_the_code_of_a_registered_engine_is_in_the_keys(made: Made) -> None:
     assert context(made.config, ENGINE).config.student.engine.key_extras()["code"]
 
 
-def test_what_it_cannot_do_is_an_error_before_any_work(made: Made) -> None:
+def test_a_missing_capability_is_an_error_before_any_work(made: Made) -> None:
     of = context(made.config, ENGINE[:1])
     with pytest.raises(ConfigError, match=r"engine bigram does not clip gradients"):
         of.preflight(online=False)

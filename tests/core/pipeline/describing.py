@@ -1,6 +1,6 @@
-"""What a stage left behind, as JSON that is the same on every machine as far as the output is.
+"""A stage's outputs as JSON that is the same on every machine, as far as the outputs are.
 
-Text outputs are described by digests, numbers that a processor's last bits may touch by themselves.
+Texts are described by digests; numbers whose last bits depend on the processor are listed as they are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SUMMARY = "(summary)"
 
 
 def describe(made: Made, stage: str) -> dict[str, Any]:
-    """The outputs of a stage's calls: by slot, by file, what is in it."""
+    """The outputs of a stage's calls: the description of each file, by slot and file."""
     return {
         slot: described(stage, made.store.folder(manifest), manifest.summary, made.folder)
         for slot, manifest in made.manifests.items()
@@ -79,13 +79,13 @@ def _is_copied(path: Path) -> bool:
 
 
 def _text(path: Path, project: Path) -> str:
-    """sha256 of a text; where it names a place inside the project, that stands as <project>."""
+    """sha256 of a text, in which paths inside the project begin with <project>."""
     text = path.read_bytes().replace(str(project).encode(), b"<project>")
     return hashlib.sha256(text).hexdigest()
 
 
 def _columns_of_table(path: Path) -> dict[str, str]:
-    """By column the sha256 of its values: the file's own bytes name the library's version."""
+    """The sha256 of the values of each column: the bytes of the file contain the library's version."""
     table = pq.read_table(path)
     return {
         name: f"{table.schema.field(name).type} {jsonio.digest(table[name].to_pylist())}"

@@ -47,7 +47,7 @@ NAMES = ("split", *READS)
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One stage's output: at which version of the stage, and what it is."""
+    """One stage's output, and the version of the stage."""
 
     stage: str
     version: int
@@ -55,12 +55,12 @@ class Golden:
 
 
 def golden_of(made: Made, stage: str) -> Golden:
-    """What a stage gives now."""
+    """The present output of a stage."""
     return Golden(stage, STAGES[stage].version, describe(made, stage))
 
 
 def read(stage: str) -> Golden:
-    """What a stage is to give."""
+    """The expected output of a stage."""
     value = json.loads((FOLDER / f"{stage}.json").read_text(encoding="utf-8"))
     return Golden(value["stage"], value["version"], value["outputs"])
 
@@ -77,7 +77,7 @@ def write(golden: Golden) -> None:
 
 
 def complaint(golden: Golden, found: Golden) -> str | None:
-    """What is wrong with a stage and what to do, in a few sentences; None where nothing is."""
+    """What is wrong with a stage and how to fix it; None if nothing is."""
     if golden.version != found.version:
         return (
             f"stage {found.stage} is of version {found.version}, its golden file of version "
@@ -102,7 +102,7 @@ def _before(stage: str) -> str:
 
 
 def refused(made: Made) -> dict[str, str]:
-    """Complaints about stages whose output changed by themselves and whose version did not."""
+    """Complaints about stages whose own output changed but whose version did not."""
     out: dict[str, str] = {}
     changed: set[str] = set()
     for stage in NAMES:

@@ -1,4 +1,4 @@
-"""A line of the key table: a field of the config, another value for it, and the stages that move."""
+"""A line of the key table: a field of the config, another value for it, and the stages whose keys change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PathLine:
-    """A field that holds a path. In a copy of what it names, `old` in `file` becomes `new`.
+    """A field with a path. In a copy of what it names, `old` in `file` becomes `new`.
 
     `file` is "" where the path is that of the file itself.
     """
@@ -40,12 +40,12 @@ def line(
     before: tuple[str, ...] = (),
     why: str = "",
 ) -> Line:
-    """`field=value` and `more` move the stages that `moves` names."""
+    """`field=value` and `more` change the keys of the stages in `moves`."""
     return Line(field, (f"{field}={value}", *more), frozenset(moves.split()), before, why)
 
 
 def path(field: str, file: str, old: str, new: str, moves: str, *before: str, why: str = "") -> PathLine:
-    """Other contents at the path move the stages that `moves` names."""
+    """Other contents at the path change the keys of the stages in `moves`."""
     return PathLine(field, file, old, new, frozenset(moves.split()), before, why)
 
 

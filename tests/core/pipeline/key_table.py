@@ -1,4 +1,4 @@
-"""Which stages' own keys move when one field of the config changes and everything they read stays.
+"""Which stages' own keys change with one field of the config, while their inputs stay the same.
 
 A line gives a field another valid value, with what has to go together with it, and names the
 stages that move. Of train it is the first segment, whose key holds its batches and learning rates;
@@ -359,6 +359,6 @@ PATHS = [
 
 
 def fields() -> Iterator[str]:
-    """Every field that has a line."""
+    """Every field with a line."""
     yield from (entry.field for entry in LINES)
     yield from (entry.field for entry in PATHS)

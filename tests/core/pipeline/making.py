@@ -1,4 +1,4 @@
-"""The small project's stages, built without Prefect, one after another."""
+"""Builds the stages of the small project one after another, without Prefect."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ BASE = (
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The config and the store they were made in, and stages with their manifests, by slot."""
+    """A config, its store, and the calls and manifests of all stages by slot."""
 
     config: Path
     store: Store
@@ -108,7 +108,7 @@ def write_small_project(folder: Path, model: Path, answering: Path) -> Path:
 
 
 def _spoil(folder: Path) -> None:
-    """A text that stands twice, a wrong label, a quotation that is not in the text, a missing rule."""
+    """Add a duplicate text, a wrong label, a quote that is not in the text, and an answer without a rule."""
     with (folder / "texts.csv").open("a", newline="") as f:
         csv.writer(f).writerow(("t60", *texts()[1][1:]))
     answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
@@ -127,7 +127,7 @@ def _sharpen(weights: Path) -> None:
 
 
 def context(config: Path, overrides: Sequence[str] = ()) -> RunContext:
-    """The small project with changes; its folder is the working directory."""
+    """The small project with changed settings; its folder is the working directory."""
     return RunContext(load(config, [*BASE, *overrides]).config)
 
 
@@ -191,7 +191,7 @@ def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str
 
 
 def make_all(config: Path) -> Made:
-    """Every stage of the small project: two segments, and an export in either mode."""
+    """Build every stage of the small project: two segments, and an export in both modes."""
     of = context(config)
     maker = Maker(Store.open(of.config.run.root), of)
     make_texts(maker)
@@ -245,7 +245,7 @@ def analysed(of: RunContext, scorers: Sequence[Scorer]) -> AnalyseSettings:
 
 
 def _reinforce(config: Path, maker: Maker) -> None:
-    """One segment from the base model, and what its answers earn then."""
+    """Reinforce the base model by one segment, and reward its answers."""
     of = maker.of = context(config, POLICY)
     parts = maker.manifests["split"]
     (call,) = policy(of, maker.store, parts)
@@ -256,7 +256,7 @@ def _reinforce(config: Path, maker: Maker) -> None:
 
 
 def _look_into_hard_texts(maker: Maker, tip: Manifest, student: Scorer) -> None:
-    """Of train and of test; what they are made of here has golden files elsewhere."""
+    """Analyze the hard texts of train and test; their inputs have golden files of their own stages."""
     of, parts, kept = maker.of, maker.manifests["split"], maker.manifests["reject"]
     settings, at = _exported(of, "train"), {"who": "student"}
     on_train = export.call(settings, of, at, split=parts, checkpoint=tip)

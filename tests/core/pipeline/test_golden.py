@@ -1,4 +1,4 @@
-"""A stage's output on a small fixed project stays what it was, or its version says that it changed."""
+"""A stage's output on a small fixed project stays the same, or its version is raised."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.core.pipeline.golden_files import COMMAND, FOLDER, NAMES, Golden, com
 from tests.core.pipeline.making import Made
 
 
-def test_every_stage_has_a_golden_file_and_no_other() -> None:
+def test_golden_files_exist_for_exactly_the_declared_stages() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
 
 
-def test_every_stage_that_the_project_makes_has_a_golden_file(made: Made) -> None:
+def test_the_project_builds_every_stage_with_a_golden_file(made: Made) -> None:
     assert {stage.name for stage in made.stages.values()} == set(NAMES)
     assert {s.name: s.stage.version for s in made.stages.values()} == {n: STAGES[n].version for n in NAMES}
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_the_output_of_a_stage_is_that_of_its_golden_file(made: Made, stage: str) -> None:
+def test_the_output_of_a_stage_matches_its_golden_file(made: Made, stage: str) -> None:
     said = complaint(read(stage), golden_of(made, stage))
     assert said is None, said
 
@@ -41,7 +41,7 @@ def test_the_output_of_a_stage_is_that_of_its_golden_file(made: Made, stage: str
 
 
 def again(made: Made, slot: str, out: Path) -> Golden:
-    """The stage's output made once more, by the code as it is now."""
+    """The stage's output, built again by the present code."""
     call = made.stages[slot]
     inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     out.mkdir()
@@ -52,13 +52,11 @@ def again(made: Made, slot: str, out: Path) -> Golden:
 
 
 def _with_seconds(summary: dict[str, Any]) -> dict[str, Any]:
-    """A manifest's summary, which says how long the stage took."""
+    """A manifest's summary, with the seconds that the stage took."""
     return {**summary, "seconds": "<not compared>"}
 
 
-def test_an_encoder_that_writes_another_token_is_found(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_token_is_detected(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complaint(read("encode"), again(made, "encode", tmp_path / "same")) is None
     example = Encoder.example
 
@@ -80,9 +78,7 @@ def test_an_encoder_that_writes_another_token_is_found(
     assert "encode: examples.parquet: label" not in said
 
 
-def test_a_baseline_that_is_fitted_otherwise_is_found(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_baseline_is_detected(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complaint(read("baseline"), again(made, "baseline", tmp_path / "same")) is None
     monkeypatch.setattr(baselines, "GRID", (9.0,))
     found = again(made, "baseline", tmp_path / "other")
@@ -92,7 +88,7 @@ def test_a_baseline_that_is_fitted_otherwise_is_found(
     assert not any("majority" in sentence for sentence in said)
 
 
-def test_a_raised_version_asks_for_a_new_golden_file(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raised_version_requires_a_new_golden_file(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAGES, "baseline", dataclasses.replace(STAGES["baseline"], version=99))
     said = complaint(read("baseline"), golden_of(made, "baseline")) or ""
     assert "stage baseline is of version 99" in said
@@ -157,10 +153,10 @@ def test_names_are_compared_exactly_and_numbers_within_the_last_bits(harm: Harm,
     assert all(sentence.startswith(begin) for sentence, begin in zip(said, expected, strict=True))
 
 
-def test_golden_files_are_not_written_over_a_change_that_no_version_tells_of(
+def test_golden_files_are_not_overwritten_without_a_new_version(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do later stages need a version of their own for what comes from an earlier one."""
+    """A later stage whose output changed only through an earlier one needs no new version."""
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     for stage, old, new in (("encode", '"hash": "', '"hash": "0'), ("train", '"loss": [1', '"loss": [2')):
         text = (FOLDER / f"{stage}.json").read_text()

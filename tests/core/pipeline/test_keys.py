@@ -1,4 +1,4 @@
-"""Keys are opt-out: which field moves which stage's key is written down, and nothing else moves."""
+"""Keys are opt-out: the key table lists which field changes the key of which stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.small_project import REPO, texts
 
 @pytest.fixture(autouse=True)
 def project(made: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
-    """The small project, with the files that only these tests name, and a key for a server nobody asks."""
+    """The small project with files for these tests, and a key for a server that receives no request."""
     monkeypatch.setenv("TINKER_API_KEY", "tml-tests")
     monkeypatch.delenv("TINKER_BASE_URL", raising=False)
     folder = made.folder / "parts"
@@ -46,7 +46,7 @@ KEYS_BEFORE: dict[tuple[str, ...], dict[str, str]] = {}
 
 
 def moved(made: Made, before: Sequence[str], change: Sequence[str]) -> set[str]:
-    """The stages whose key is another after the change, all they read being the same."""
+    """The stages whose keys the change affects while their inputs stay the same."""
     start = tuple(before)
     if start not in KEYS_BEFORE:
         KEYS_BEFORE[start] = keys(context(made.config, before), made.manifests, made.store)
@@ -62,7 +62,7 @@ def config_fields() -> list[str]:
 
 
 def value(config: Config, field: str) -> object:
-    """The value of a field; None inside a section that is not there."""
+    """The value of a field; None inside a missing section."""
     at: object = config
     for part in field.split("."):
         at = getattr(at, part, None)
@@ -70,40 +70,40 @@ def value(config: Config, field: str) -> object:
 
 
 def named(entry: Line | PathLine) -> str:
-    """A test's name: the field, and what was set before."""
+    """A test's id: the field, and what was set before."""
     before = [text for text in entry.before if not text.startswith(("data.", "rejection."))]
     what = entry.file if isinstance(entry, PathLine) else entry.change[0].partition("=")[2]
     return " ".join([entry.field, what, *before])[:70]
 
 
-def test_every_field_of_the_config_has_a_line() -> None:
+def test_every_config_field_has_a_line_in_the_key_table() -> None:
     assert set(config_fields()) - set(fields()) == set()
 
 
-def test_every_line_is_of_a_field_that_exists() -> None:
+def test_every_line_of_the_key_table_names_an_existing_field() -> None:
     assert set(fields()) - set(config_fields()) == set()
 
 
 def contents() -> Iterator[str]:
-    """The fields that are in keys by what they name."""
+    """The fields whose contents, not paths, are in keys."""
     for key in leaves(Config):
         section = fields_at(key[:-1])
         if section is not None and CONTENT in section[key[-1]].metadata:
             yield ".".join(key)
 
 
-def test_every_field_that_holds_a_path_is_looked_at_by_content() -> None:
+def test_every_path_is_in_the_keys_by_content() -> None:
     assert {entry.field for entry in PATHS} == set(contents())
 
 
 @pytest.mark.parametrize("entry", LINES, ids=named)
-def test_a_field_moves_the_keys_of_its_line_and_no_other(project: Made, entry: Line) -> None:
+def test_a_field_changes_exactly_the_keys_of_its_line(project: Made, entry: Line) -> None:
     assert moved(project, entry.before, entry.change) == entry.moves, entry.why
 
 
 @pytest.mark.parametrize("entry", [e for e in LINES if not e.field.startswith("rejection.rules.")], ids=named)
 def test_a_line_changes_its_field(project: Made, entry: Line) -> None:
-    """And beside it only what it says: so what moves is the field's doing."""
+    """And only what the line lists besides, so that the field causes the change."""
     old = load(project.config, [*BASE, *entry.before]).config
     new = load(project.config, [*BASE, *entry.before, *entry.change]).config
     said = {text.partition("=")[0] for text in entry.change}
@@ -113,7 +113,7 @@ def test_a_line_changes_its_field(project: Made, entry: Line) -> None:
 
 
 def copied(made: Made, entry: PathLine, folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """A copy elsewhere of what the field names, and the override that names it."""
+    """A copy of what the field names at another path, and the override for it."""
     source = Path(str(value(load(made.config, [*BASE, *entry.before]).config, entry.field)))
     copy = folder / "elsewhere" / source.name
     copy.parent.mkdir()
@@ -122,7 +122,7 @@ def copied(made: Made, entry: PathLine, folder: Path) -> tuple[Path, tuple[str, 
 
 
 @pytest.mark.parametrize("entry", PATHS, ids=named)
-def test_the_same_contents_at_another_path_move_nothing(
+def test_the_same_contents_at_another_path_change_no_key(
     project: Made, entry: PathLine, tmp_path: Path
 ) -> None:
     _, change = copied(project, entry, tmp_path)
@@ -130,7 +130,7 @@ def test_the_same_contents_at_another_path_move_nothing(
 
 
 @pytest.mark.parametrize("entry", PATHS, ids=named)
-def test_other_contents_move_the_keys_of_the_line_and_no_other(
+def test_other_contents_change_exactly_the_keys_of_the_line(
     project: Made, entry: PathLine, tmp_path: Path
 ) -> None:
     copy, change = copied(project, entry, tmp_path)
@@ -145,14 +145,14 @@ def test_other_contents_move_the_keys_of_the_line_and_no_other(
 
 
 def made_again(made: Made, *change: str) -> list[str]:
-    """Which of the stages without an engine are made again in the same store after a change."""
+    """The stages without an engine that are built again in the same store after a change."""
     maker = Maker(made.store, context(made.config, change))
     make_texts(maker)
     return [slot for slot, stage in maker.stages.items() if stage.key != made.stages[slot].key]
 
 
 def edited(made: Made, folder: Path, name: str, old: str, new: str) -> str:
-    """A copy of one of the project's files with other words in it."""
+    """A copy of one of the project's files with some text replaced."""
     text = (made.folder / name).read_text()
     assert old in text
     (folder / Path(name).name).write_text(text.replace(old, new))
@@ -179,12 +179,12 @@ def test_changing_one_teacher_prompt_samples_again(project: Made, tmp_path: Path
     assert made_again(project, f"prompts.file={file}") == ["sample"]
 
 
-def test_changing_a_prompt_of_the_student_alone_reuses_teacher_answers(project: Made, tmp_path: Path) -> None:
+def test_changing_only_the_students_prompt_reuses_teacher_answers(project: Made, tmp_path: Path) -> None:
     file = edited(project, tmp_path, "prompts.yaml", "Label and reason:", "Label, reason:")
     assert made_again(project, f"prompts.file={file}") == ["encode"]
 
 
-def test_changing_the_root_or_the_log_level_moves_nothing(project: Made) -> None:
+def test_changing_the_root_or_the_log_level_changes_no_key(project: Made) -> None:
     assert moved(project, (), ("run.root=elsewhere", "run.log_level=ERROR", "run.name=other")) == set()
 
 
@@ -201,7 +201,7 @@ print(json.dumps([keys(of, maker.manifests, maker.store), "torch" in sys.modules
 """
 
 
-def test_keys_are_the_same_in_every_process_and_found_without_torch(project: Made) -> None:
+def test_keys_are_the_same_in_every_process_and_need_no_torch(project: Made) -> None:
     texts_only = {slot: project.manifests[slot] for slot in ("split", "sample", "reject", "encode")}
     expected = keys(context(project.config), texts_only, project.store)
     for seed in ("1", "2"):

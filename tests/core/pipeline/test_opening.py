@@ -1,4 +1,4 @@
-"""A run's name: the same config resumes it, another is named key by key, --new keeps what was."""
+"""A run's name: the same config resumes it, another one is rejected, and --new keeps the earlier run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config(*overrides: str, text: str = MINIMAL) -> ResolvedConfig:
 
 
 def ran(store: Store, *overrides: str) -> RunView:
-    """A run that made something and published it."""
+    """A run that built a stage and published it."""
     view = RunView(store, "r")
     claim(view, config(*overrides), new=False)
     first = made(store)
@@ -38,7 +38,7 @@ def ran(store: Store, *overrides: str) -> RunView:
 
 
 def again(view: RunView, *overrides: str, new: bool = False) -> None:
-    """What a second command with these changes begins with."""
+    """Claim the name again, as a second command with these changes does."""
     resolved = config(*overrides)
     if not new:
         refuse_other(view, resolved)
@@ -62,13 +62,13 @@ def contents(store: Store, run: str) -> dict[str, str | None]:
         ["stages.train=false"],
     ],
 )
-def test_what_decides_nothing_resumes_the_run(store: Store, changes: Sequence[str]) -> None:
+def test_settings_that_affect_no_result_resume_the_run(store: Store, changes: Sequence[str]) -> None:
     view = ran(store)
     again(view, *changes)
     assert run_names(store) == ["r"]
 
 
-def test_another_config_is_named_key_by_key_with_both_ways_on(store: Store) -> None:
+def test_another_config_is_rejected_with_its_keys_and_both_remedies(store: Store) -> None:
     view = ran(store, "student.epochs=1")
     before = contents(store, "r")
     with pytest.raises(UserError) as caught:
@@ -91,7 +91,7 @@ def test_many_differences_are_counted(store: Store) -> None:
         again(view, *changes)
 
 
-def test_a_run_that_made_nothing_yet_is_no_hindrance(store: Store) -> None:
+def test_a_run_that_built_nothing_does_not_take_the_name(store: Store) -> None:
     view = RunView(store, "r")
     claim(view, config("seed=1"), new=False)
     again(view, "seed=2")
@@ -100,9 +100,7 @@ def test_a_run_that_made_nothing_yet_is_no_hindrance(store: Store) -> None:
     assert run_names(store) == ["r"]
 
 
-def test_new_keeps_the_earlier_run_whole_under_a_name_of_its_own(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_new_keeps_the_earlier_run_under_another_name(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     view = ran(store)
     before = contents(store, "r")
     with caplog.at_level(logging.INFO):
@@ -116,7 +114,7 @@ def test_new_keeps_the_earlier_run_whole_under_a_name_of_its_own(
     assert run_config(view).config.seed == 7
 
 
-def test_pointers_follow_and_name_only_what_is_there(store: Store) -> None:
+def test_pointers_follow_the_renamed_run_and_name_existing_files(store: Store) -> None:
     view = ran(store)
     again(view, "seed=7", new=True)
     _, aside = run_names(store)
@@ -129,7 +127,7 @@ def test_pointers_follow_and_name_only_what_is_there(store: Store) -> None:
             assert store.backend.list(found[key]) or store.backend.read(found[key]) is not None
 
 
-def test_a_second_new_with_the_same_config_sets_nothing_aside(store: Store) -> None:
+def test_new_with_the_same_config_renames_nothing(store: Store) -> None:
     view = ran(store)
     again(view, "seed=7", new=True)
     view.record("split", made(store), reused=True)
@@ -137,7 +135,7 @@ def test_a_second_new_with_the_same_config_sets_nothing_aside(store: Store) -> N
     assert len(run_names(store)) == 2
 
 
-def test_each_run_set_aside_has_a_name_of_its_own(store: Store) -> None:
+def test_each_renamed_run_has_a_unique_name(store: Store) -> None:
     view = ran(store, "seed=1")
     for seed in (2, 3):
         again(view, f"seed={seed}", new=True)
@@ -146,7 +144,7 @@ def test_each_run_set_aside_has_a_name_of_its_own(store: Store) -> None:
     assert sorted(seeds) == [1, 2, 3]
 
 
-def test_the_config_of_a_run_that_was_set_aside_names_that_run(store: Store) -> None:
+def test_the_config_of_a_renamed_run_has_its_new_name(store: Store) -> None:
     view = ran(store)
     again(view, "seed=7", new=True)
     for name in run_names(store):
@@ -155,7 +153,7 @@ def test_the_config_of_a_run_that_was_set_aside_names_that_run(store: Store) -> 
         assert resolved.config.run.root == store.backend.url
 
 
-def test_a_config_of_another_version_is_said_to_be_that(store: Store) -> None:
+def test_an_unreadable_config_is_reported_as_another_versions(store: Store) -> None:
     view = ran(store)
     view.write(CONFIG, MINIMAL + "of_the_future: 1\n")
     with pytest.raises(UserError, match=r"made by another version, whose config this one cannot read \("):
@@ -164,13 +162,13 @@ def test_a_config_of_another_version_is_said_to_be_that(store: Store) -> None:
     assert len(run_names(store)) == 2
 
 
-def test_a_name_made_of_digits_stays_a_name(store: Store) -> None:
+def test_a_name_of_digits_stays_a_string(store: Store) -> None:
     view = RunView(store, "2026")
     claim(view, config('run.name="2026"'), new=False)
     assert run_config(view).run_name == "2026"
 
 
-def test_a_mistake_in_the_config_does_not_take_the_name_unless_the_run_once_got_to_its_end(
+def test_a_run_that_failed_by_a_config_mistake_before_finishing_frees_its_name(
     store: Store,
 ) -> None:
     view = ran(store, "student.epochs=1")
@@ -186,7 +184,7 @@ def test_a_mistake_in_the_config_does_not_take_the_name_unless_the_run_once_got_
 
 
 def test_a_run_of_the_first_version_is_resumed(store: Store) -> None:
-    """It recorded the keys of both engines flat in `student:`."""
+    """Version 0.1 recorded the keys of both engines flat in `student:`."""
     text = (
         MINIMAL + "student: {engine: local, device: cpu, threads: 2, outstanding: 8, tinker_base_url: null}\n"
     )

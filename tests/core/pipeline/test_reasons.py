@@ -1,4 +1,4 @@
-"""Why a stage runs is told by what it was before: in this run, else in that which was last at work."""
+"""Why a stage runs: the changes since this run, or else the run that worked last, built it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.store.run_view import RECORD
 
 
 class Part(ConfigSection):
-    """What the stage depends on."""
+    """The settings of a stage."""
 
     seed: int
 
@@ -34,7 +34,7 @@ def run(part: Part, io: StageIO) -> dict[str, Any]:
 
 
 def made(store: Store, name: str, of: StageCall, *, reused: bool = False) -> Manifest:
-    """A stage's object, in the record of a run."""
+    """Build a stage's object and record it in a run."""
     manifest = build(store, of, Silent()).manifest
     RunView(store, name).record(of.slot, manifest, reused=reused)
     return manifest
@@ -45,23 +45,23 @@ def why(store: Store, name: str, of: StageCall) -> str:
 
 
 def lost(store: Store, manifest: Manifest) -> None:
-    """Its manifest is gone."""
+    """Remove its manifest."""
     store.backend.remove([manifest.path])
 
 
-def test_what_was_never_made_is_compared_with_nothing(store: Store) -> None:
+def test_a_stage_that_was_never_built_has_no_differences(store: Store) -> None:
     assert why(store, "a", stage(1)) == "not made before"
     made(store, "b", stage(1, "train/2"))
     assert why(store, "a", stage(1, "train/3")) == "not made before"
 
 
-def test_a_run_is_compared_with_itself_before_others_and_not_named(store: Store) -> None:
+def test_a_run_is_compared_with_itself_first_without_its_name(store: Store) -> None:
     made(store, "a", stage(1))
     made(store, "b", stage(2))
     assert why(store, "a", stage(3)) == "config.seed changed from 1 to 3"
 
 
-def test_a_new_run_is_compared_with_that_which_was_last_at_work(store: Store) -> None:
+def test_a_new_run_is_compared_with_the_run_that_worked_last(store: Store) -> None:
     for k, name in enumerate(("b", "a")):
         if k:
             time.sleep(1.1)  # an S3 listing has whole seconds
@@ -72,26 +72,26 @@ def test_a_new_run_is_compared_with_that_which_was_last_at_work(store: Store) ->
     assert why(store, "new", stage(9, "train/4")) == "config.seed changed from 5 to 9 (compared with run b)"
 
 
-def test_a_run_whose_own_object_is_gone_is_compared_with_another_and_never_named_itself(store: Store) -> None:
+def test_a_run_without_its_object_is_compared_with_another_run(store: Store) -> None:
     lost(store, made(store, "a", stage(1)))
     assert why(store, "a", stage(3)) == "not made before"
     made(store, "b", stage(2))
     assert why(store, "a", stage(3)) == "config.seed changed from 2 to 3 (compared with run b)"
 
 
-def test_a_stage_is_never_said_to_differ_from_itself(store: Store) -> None:
+def test_a_stage_never_differs_from_itself(store: Store) -> None:
     found = made(store, "a", stage(1))
     store.backend.remove([f"{found.folder}/seed.txt"])
     assert why(store, "a", stage(1)) == why(store, "b", stage(1)) == "its files are missing or damaged"
 
 
-def test_what_no_run_records_is_compared_with_the_newest_object(store: Store) -> None:
+def test_without_a_record_the_newest_object_is_compared(store: Store) -> None:
     manifest = build(store, stage(1), Silent()).manifest
     expected = f"config.seed changed from 1 to 2 (compared with what was made {manifest.created_at})"
     assert why(store, "a", stage(2)) == expected
 
 
-def test_the_log_of_a_new_name_compares_it_with_no_other_run(store: Store) -> None:
+def test_the_log_of_a_new_run_compares_with_no_other_run(store: Store) -> None:
     build(store, stage(1), Silent())
     made(store, "b", stage(2))
     made(store, "b", stage(2, "train/2"))
@@ -112,7 +112,7 @@ def test_the_log_compares_a_run_with_its_own_record(store: Store) -> None:
     assert reasons.own(stage(3)) == "not cached"
 
 
-def test_a_name_that_is_begun_anew_is_compared_with_what_it_was(store: Store) -> None:
+def test_a_restarted_name_is_compared_with_its_earlier_run(store: Store) -> None:
     made(store, "a.2026", stage(1))
     made(store, "b", stage(2))
     reasons = Reasons(RunView(store, "a"), before="a.2026")
@@ -121,7 +121,7 @@ def test_a_name_that_is_begun_anew_is_compared_with_what_it_was(store: Store) ->
     assert reasons.own(stage(5)) == "config.seed changed from 4 to 5"
 
 
-def test_a_damaged_record_of_another_run_is_passed_over_and_said(
+def test_a_damaged_record_of_another_run_is_skipped_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     made(store, "good", stage(1))
@@ -130,7 +130,7 @@ def test_a_damaged_record_of_another_run_is_passed_over_and_said(
     assert "runs/worse/stages.json is not a record of stages" in caplog.text
 
 
-def test_a_thousand_runs_are_listed_once_and_few_of_their_records_read(
+def test_a_thousand_runs_are_listed_once_and_few_records_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path))

@@ -1,4 +1,4 @@
-"""A config is run in this process, without Prefect, and its result is returned."""
+"""Runs of a config in this process, without Prefect, and their results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_stages_can_be_switched_off(project: Path) -> None:
         run(load(project, list(LABELS_ONLY)), only=["splitt"])
 
 
-def test_a_config_without_a_name_is_refused(project: Path) -> None:
+def test_a_config_without_a_name_is_rejected(project: Path) -> None:
     config = load(project, list(LABELS_ONLY)).config
     nameless = config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
     with pytest.raises(ConfigError, match=r"run\.name is missing"):

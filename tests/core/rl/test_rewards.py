@@ -1,4 +1,4 @@
-"""Each reward says one thing, from 0 to 1, and none is earned by saying more."""
+"""Each reward measures one thing from 0 to 1, and none grows with the length of an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def earned(
     return rubric(target).judge(answer(raw, tokens, ended=ended, target=target), EXAMPLE)
 
 
-def test_a_config_without_weights_has_those_of_the_built_in_rewards() -> None:
+def test_default_weights_are_those_of_the_built_in_rewards() -> None:
     defaults = {"label": 1.0, "format": 0.1, "cites_rule": 0.1, "faithful_quote": 0.1, "length": 0.1}
     assert ReinforceConfig().rewards == defaults
     assert ReinforceConfig(rewards={"length": 0.5}).rewards == {**defaults, "length": 0.5}
@@ -50,12 +50,12 @@ def test_a_reward_of_another_package_counts_where_the_config_names_it() -> None:
     assert len(rewards_code(of.weights)["rewards_code"]["is_polite"]) == 64
 
 
-def test_an_unknown_reward_is_refused_with_the_closest_name() -> None:
+def test_an_unknown_reward_is_rejected_with_the_closest_name() -> None:
     with pytest.raises(ValueError, match="did you mean 'length'"):
         ReinforceConfig(rewards={"lenght": 0.5})
 
 
-def test_a_whole_true_answer_earns_everything() -> None:
+def test_a_complete_correct_answer_earns_every_reward() -> None:
     assert set(earned(WHOLE).values()) == {1.0}
 
 
@@ -69,7 +69,7 @@ def test_a_whole_true_answer_earns_everything() -> None:
         ("reason_first", r"<reason>It says <\/reason> [R1].</reason><label>1</label>"),
     ],
 )
-def test_each_target_s_own_wording_is_in_format(target: str, raw: str) -> None:
+def test_each_targets_wording_earns_the_format_reward(target: str, raw: str) -> None:
     assert earned(raw, target=target)["format"] == 1
     assert earned(raw, target=target, ended=False)["format"] == 0
     assert earned(raw + " And more.", target=target)["format"] == 0
@@ -89,17 +89,17 @@ def test_each_target_s_own_wording_is_in_format(target: str, raw: str) -> None:
         ("", set(REWARDS)),
     ],
 )
-def test_what_is_missing_or_untrue_costs_its_own_reward(raw: str, lost: set[str]) -> None:
+def test_each_defect_loses_its_own_reward(raw: str, lost: set[str]) -> None:
     assert {name for name, value in earned(raw).items() if value == 0} == lost
 
 
 @pytest.mark.parametrize(("tokens", "value"), [(1, 1.0), (20, 1.0), (30, 0.5), (40, 0.0), (400, 0.0)])
-def test_length_is_free_up_to_the_bound_and_then_falls(tokens: int, value: float) -> None:
+def test_the_length_reward_falls_beyond_the_bound(tokens: int, value: float) -> None:
     assert earned(WHOLE, tokens=tokens)["length"] == pytest.approx(value)
 
 
-def test_saying_more_never_earns_more() -> None:
-    """The same answer, ever longer: no reward and no sum of them rises."""
+def test_a_longer_answer_never_earns_more() -> None:
+    """With growing length of an answer, no reward and no weighted sum rises."""
     of, before = rubric(), None
     for more in range(0, 60, 5):
         raw = WHOLE.replace("[R1].", "[R1]." + " indeed" * more)
@@ -113,13 +113,13 @@ def test_the_total_is_the_weighted_sum() -> None:
     assert of.total({"label": 1, "format": 1, "cites_rule": 1, "faithful_quote": 0, "length": 0.5}) == 2.625
 
 
-def test_rewards_that_are_all_nothing_are_refused() -> None:
+def test_weights_that_are_all_zero_are_rejected() -> None:
     with pytest.raises(ValueError, match="nothing to learn from"):
         ReinforceConfig(rewards=dict.fromkeys(REWARDS.built_in(), 0.0))
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_quotation_in_another_normal_form_earns_its_reward(form: str) -> None:
+def test_a_quote_in_another_unicode_form_earns_its_reward(form: str) -> None:
     of = rubric()
     raw = '<label>1</label>\n<reason>It says "caf\u00e9 gratuit" [R1].</reason>'
     raw = unicodedata.normalize(form, raw)  # type: ignore[arg-type]  # one of its literals
@@ -129,10 +129,10 @@ def test_a_quotation_in_another_normal_form_earns_its_reward(form: str) -> None:
 
 
 @pytest.mark.parametrize("quote", ["ne\u0301", "n\u00e9", "\u200bpr\u200b", "p. "])
-def test_a_quotation_is_as_long_as_its_normal_form(quote: str) -> None:
+def test_a_quotes_length_is_that_of_its_normal_form(quote: str) -> None:
     assert earned(WHOLE.replace("won a prize", quote))["faithful_quote"] == 0
 
 
 @pytest.mark.parametrize(("cited", "value"), [("R1-R2", 1), ("R1\u2013R3", 0), ("R1 to R2", 1), ("R1-3", 0)])
-def test_a_range_of_rules_is_cited_whole(cited: str, value: float) -> None:
+def test_a_range_of_rules_cites_each_of_them(cited: str, value: float) -> None:
     assert earned(WHOLE.replace("R1", cited))["cites_rule"] == value

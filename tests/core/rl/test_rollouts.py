@@ -1,4 +1,4 @@
-"""Advantages compare an answer with its group, and a group that is all alike says nothing."""
+"""Advantages compare an answer with its group; a group without variance has none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=12)
 
 
 @given(REWARDS)
-def test_normalised_advantages_have_mean_nought_and_deviation_one(rewards: list[float]) -> None:
+def test_normalized_advantages_have_mean_zero_and_deviation_one(rewards: list[float]) -> None:
     found = group_advantages(rewards, "normalised")
     if statistics.pstdev(rewards) < LEAST_DEVIATION:
         assert found is None
@@ -25,7 +25,7 @@ def test_normalised_advantages_have_mean_nought_and_deviation_one(rewards: list[
 
 
 @given(REWARDS)
-def test_centred_advantages_keep_the_differences(rewards: list[float]) -> None:
+def test_centered_advantages_keep_the_differences(rewards: list[float]) -> None:
     found = group_advantages(rewards, "centred")
     if found is not None:
         assert statistics.fmean(found) == pytest.approx(0, abs=1e-6)
@@ -38,7 +38,7 @@ def test_a_group_without_variance_has_no_advantages(way: Way, rewards: list[floa
     assert group_advantages(rewards, way) is None
 
 
-def test_the_penalty_pushes_drifting_tokens_down_and_the_batch_as_a_whole_nowhere() -> None:
+def test_the_penalty_lowers_drifting_tokens_and_sums_to_zero() -> None:
     before, drifts = [[1.0, 1.0], [-1.0]], [[0.5, 0.0], [-0.2]]
     found = less_kl(before, drifts, 2.0)
     moved = [[a - b for a, b in zip(new, old, strict=True)] for new, old in zip(found, before, strict=True)]

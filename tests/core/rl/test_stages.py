@@ -1,4 +1,4 @@
-"""Segments of reinforcement: restored at every boundary or kept live, the student is the same to the bit."""
+"""Segments of reinforcement: restored at every boundary or kept live, the student is the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SETTINGS = (
 
 
 class Reinforced:
-    """The small project's reinforcement, in a store of its own, without Prefect."""
+    """The small project's reinforcement in its own store, without Prefect."""
 
     def __init__(self, folder: Path, model: Path, *settings: str, restores: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class Reinforced:
         return made
 
     def trained(self) -> Manifest:
-        """A student that learnt from one segment of reinforcement: somebody to begin with."""
+        """A student that learned from one segment of reinforcement, to start from."""
         return self.run(upto=1)[0]
 
     def rows(self, made: Sequence[Manifest], name: str = STEPS) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def digests(made: Sequence[Manifest]) -> list[str]:
     return [m.summary["checkpoint_digest"] for m in made]
 
 
-def test_restored_at_every_boundary_it_is_the_uninterrupted_one_to_the_bit(
+def test_restoring_at_every_boundary_gives_the_uninterrupted_student(
     uninterrupted: list[Manifest], model: Path, tmp_path: Path
 ) -> None:
     restored = Reinforced(tmp_path, model, restores=True).run()
@@ -103,7 +103,7 @@ def test_restored_at_every_boundary_it_is_the_uninterrupted_one_to_the_bit(
     assert len(set(digests(restored))) == 3
 
 
-def test_restored_with_a_reference_substeps_and_dropout_it_is_the_same_too(
+def test_restoring_with_reference_substeps_and_dropout_gives_the_same_student(
     model: Path, tmp_path: Path
 ) -> None:
     settings = ("reinforce.kl=0.1", "reinforce.substeps=2", "student.lora.dropout=0.1")
@@ -113,14 +113,14 @@ def test_restored_with_a_reference_substeps_and_dropout_it_is_the_same_too(
     assert len(set(digests(live))) == 2
 
 
-def test_a_run_stopped_after_its_first_segment_goes_on_to_the_same_end(
+def test_a_run_stopped_after_its_first_segment_ends_with_the_same_student(
     uninterrupted: list[Manifest], model: Path, tmp_path: Path
 ) -> None:
     Reinforced(tmp_path, model).run(upto=1)
     assert digests(Reinforced(tmp_path, model).run()) == digests(uninterrupted)
 
 
-def test_what_is_random_comes_from_seed_and_step(model: Path, tmp_path: Path) -> None:
+def test_random_numbers_come_from_seed_and_step(model: Path, tmp_path: Path) -> None:
     said = []
     for name, more in (("a", ()), ("b", ("student.seeds=[7]",)), ("c", ())):
         of = Reinforced(tmp_path / name, model, "reinforce.learning_rate=1e-12", *more)
@@ -137,10 +137,10 @@ def test_greedy_answers_to_val_earn_more_after_training(model: Path, tmp_path: P
     assert after > before + 0.2
 
 
-def test_a_step_in_which_no_rewards_differ_takes_no_update_and_says_so(
+def test_a_step_without_reward_differences_takes_no_update_and_logs_it(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every answer of one token is cut off before its label: all of them earn nothing."""
+    """Answers of one token are truncated before the label, so that all earn nothing."""
     caplog.set_level("INFO")
     of = Reinforced(tmp_path, model, "reinforce.max_new_tokens=1")
     made = of.run(upto=2)
@@ -169,7 +169,7 @@ def test_groups_without_variance_are_left_out_of_the_batch(model: Path, tmp_path
     assert all(row["n_datums"] == 4 * (row["n_groups"] - row["groups_skipped"]) for row in rows)
 
 
-def test_history_has_the_fields_that_users_know(model: Path, tmp_path: Path) -> None:
+def test_the_history_has_its_documented_fields(model: Path, tmp_path: Path) -> None:
     of = Reinforced(tmp_path, model, "reinforce.kl=0.05")
     made = of.run(upto=1)
     known = {"step", "epoch", "loss", "reward_mean", "reward_std", "batch_acc", "invalid_rate", "kl_beta"}
@@ -184,7 +184,7 @@ def test_history_has_the_fields_that_users_know(model: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("target", ["label_first", "reason_first"])
-def test_students_that_reason_are_sampled_and_rewarded_as_they_answer(
+def test_reasoning_students_are_sampled_and_rewarded_in_their_format(
     answering_model: AnsweringModel, tmp_path: Path, target: Target
 ) -> None:
     of = Reinforced(
@@ -198,17 +198,15 @@ def test_students_that_reason_are_sampled_and_rewarded_as_they_answer(
 
 @pytest.mark.parametrize("loss", ["importance_sampling", "ppo", "cispo"])
 @pytest.mark.parametrize("way", ["normalised", "centred"])
-def test_every_loss_and_either_kind_of_advantage_trains(
-    model: Path, tmp_path: Path, loss: str, way: str
-) -> None:
+def test_every_loss_and_kind_of_advantage_trains(model: Path, tmp_path: Path, loss: str, way: str) -> None:
     of = Reinforced(tmp_path, model, f"reinforce.loss={loss}", f"reinforce.advantages={way}")
     rows = of.rows(of.run(upto=1))
     assert rows[0]["loss_fn"] == loss
     assert rows[0]["grad_norm"] > 0
 
 
-def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp_path: Path) -> None:
-    """Or with its optimiser, where that is asked for: then another step follows."""
+def test_training_starts_from_a_students_weights_with_a_new_optimizer(model: Path, tmp_path: Path) -> None:
+    """With `keep_optimiser` its optimizer is kept, so that the next step differs."""
     first = Reinforced(tmp_path, model)
     start = first.trained()
     ends = []
@@ -222,7 +220,7 @@ def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp
     assert ends[0][1] == ends[1][1]
 
 
-def test_a_loss_that_the_engine_does_not_compute_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_loss_that_the_engine_does_not_compute_is_rejected(model: Path, tmp_path: Path) -> None:
     of = Reinforced(tmp_path, model)
     with pytest.raises(ConfigError, match=r"reinforce\.loss dro is not one that this engine computes"):
         require_loss(of.of.capabilities, "dro")

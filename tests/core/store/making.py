@@ -6,7 +6,7 @@ from core.store import Manifest, Store
 
 
 def made(store: Store, key: str = "k1", text: str = "hello\n", *, replace: bool = False) -> Manifest:
-    """An object of two files, one of them in a folder."""
+    """Commit an object of two files, one of them in a folder."""
     folder = store.begin("split", key)
     (folder / "train.jsonl").write_text(text)
     (folder / "sub").mkdir()
@@ -15,5 +15,5 @@ def made(store: Store, key: str = "k1", text: str = "hello\n", *, replace: bool 
 
 
 def paths(store: Store, prefix: str = "objects") -> list[str]:
-    """What lies below a folder of the root."""
+    """The paths below a folder of the root."""
     return [f.path for f in store.backend.list(prefix)]

@@ -1,4 +1,4 @@
-"""Garbage: only what nothing refers to, nothing young, nothing that somebody is at."""
+"""Garbage is only what nothing refers to, what is not young, and what no lease names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.summary.run_records import list_runs
 from tests.core.store.making import made, paths
 
 
-def test_what_a_run_or_a_pointer_refers_to_stays(store: Store) -> None:
+def test_objects_of_a_run_or_a_pointer_are_kept(store: Store) -> None:
     used, named, unused = (made(store, key) for key in ("used", "named", "unused"))
     RunView(store, "r").record("split", used, reused=False)
     pointers.publish(store, "r", {"best_model_path": f"{named.folder}/sub"}, [])
@@ -30,7 +30,7 @@ def test_what_a_run_or_a_pointer_refers_to_stays(store: Store) -> None:
 
 
 @pytest.mark.parametrize("moved", ["runs/r", "runs", "objects", "objects/split"])
-def test_what_a_moved_run_refers_to_stays(tmp_path: Path, moved: str) -> None:
+def test_objects_of_a_moved_run_are_kept(tmp_path: Path, moved: str) -> None:
     store = Store.open(str(tmp_path / "root"))
     RunView(store, "r").record("split", made(store, "used"), reused=False)
     made(store, "unused")
@@ -44,7 +44,7 @@ def test_what_a_moved_run_refers_to_stays(tmp_path: Path, moved: str) -> None:
     assert store.sound("split", "used") is not None
 
 
-def test_a_manifest_goes_before_the_files_it_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_is_removed_before_its_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made(store)
     remove = type(store.backend).remove
     states: list[list[str]] = []
@@ -59,14 +59,14 @@ def test_a_manifest_goes_before_the_files_it_names(store: Store, monkeypatch: py
     assert states[-1] == []
 
 
-def test_looking_removes_nothing(store: Store) -> None:
+def test_finding_garbage_removes_nothing(store: Store) -> None:
     made(store)
     before = paths(store, "")
     pointers.find_garbage(store, grace=-1)
     assert paths(store, "") == before
 
 
-def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: Store) -> None:
+def test_unrecorded_objects_are_kept_while_a_run_is_active(store: Store) -> None:
     made(store)
     store.backend.write("runs/r/.report.html.0a1b2c3d.tmp", b"half")
     with store.lease("runs/r", "run r"):
@@ -76,7 +76,7 @@ def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: St
     assert len(found.leftovers) == 1
 
 
-def test_what_is_young_stays(store: Store) -> None:
+def test_young_objects_are_kept(store: Store) -> None:
     made(store)
     store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
     garbage = pointers.find_garbage(store, grace=60)
@@ -84,14 +84,14 @@ def test_what_is_young_stays(store: Store) -> None:
     assert garbage.young == 2, "and it is said"
 
 
-def test_what_somebody_is_at_stays(store: Store) -> None:
+def test_leased_objects_are_kept(store: Store) -> None:
     store.backend.write("objects/split/k1/writer/half.txt", b"half")
     with store.lease("split/k1", "split"):
         assert pointers.find_garbage(store, grace=-1).files == []
     assert len(pointers.find_garbage(store, grace=-1).objects) == 1
 
 
-def test_what_came_to_be_used_after_the_look_stays(store: Store) -> None:
+def test_objects_that_are_used_after_the_search_are_kept(store: Store) -> None:
     first = made(store)
     garbage = pointers.find_garbage(store, grace=-1)
     RunView(store, "r").record("split", first, reused=True)
@@ -99,7 +99,7 @@ def test_what_came_to_be_used_after_the_look_stays(store: Store) -> None:
     assert store.sound("split", "k1") == first
 
 
-def test_what_killed_writers_left_goes_and_what_a_run_or_pointer_names_of_it_stays(store: Store) -> None:
+def test_leftovers_of_killed_writers_are_removed_unless_named(store: Store) -> None:
     first = made(store)
     pointers.publish(store, "r", {"best_model_path": f"{first.folder}/sub"}, [])
     second = made(store, text="new\n", replace=True)
@@ -111,7 +111,7 @@ def test_what_killed_writers_left_goes_and_what_a_run_or_pointer_names_of_it_sta
     assert store.sound("split", "k1") == second
 
 
-def test_dead_leases_and_temporary_files_go(store: Store) -> None:
+def test_dead_leases_and_temporary_files_are_removed(store: Store) -> None:
     store.backend.write("leases/split/k1.json", b"{}")
     store.backend.write("runs/r/.12345678.tmp.json", b"half")
     store.backend.write("runs/r/a.json", b"whole")

@@ -1,4 +1,4 @@
-"""Leases: one makes, the other waits and says so, and a dead holder holds nothing."""
+"""Leases: one process builds, the others wait, and a dead holder does not block them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Nothing(ConfigSection):
 
 
 def stage_of(seconds: float, calls: list[float]) -> StageCall:
-    """A stage that takes a while and counts how often it is made."""
+    """A slow stage that counts how often it is built."""
 
     def run(config: Nothing, io: StageIO) -> dict[str, Any]:
         calls.append(time.monotonic())
@@ -43,7 +43,9 @@ def stage_of(seconds: float, calls: list[float]) -> StageCall:
     return Stage("split", 1, run, Nothing, content=lambda *_: {"x": "y"}).call(Nothing())
 
 
-def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_runs_that_need_the_same_stage_build_it_once(
+    quick: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     calls: list[float] = []
     found = []
 
@@ -61,7 +63,7 @@ def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.
     assert "waiting for the lease, held by process" in caplog.text
 
 
-def test_a_lease_is_given_back_even_after_a_failure(quick: Store) -> None:
+def test_a_lease_is_released_after_a_failure(quick: Store) -> None:
     def fail() -> None:
         with quick.lease("split/k", "split"):
             assert leases.is_live(quick.backend, "split/k")
@@ -74,7 +76,7 @@ def test_a_lease_is_given_back_even_after_a_failure(quick: Store) -> None:
 
 
 def foreign(store: Store, **changes: Any) -> None:
-    """A lease of another machine that nobody keeps alive."""
+    """Write a lease of another machine, without a heartbeat."""
     value = {
         "id": "other",
         "beat": 1,
@@ -86,7 +88,7 @@ def foreign(store: Store, **changes: Any) -> None:
     store.backend.write("leases/split/k.json", json.dumps({**value, **changes}).encode())
 
 
-def test_a_lease_that_is_not_kept_alive_expires_by_the_waiters_own_clock(quick: Store) -> None:
+def test_a_lease_without_heartbeat_expires_by_the_waiters_clock(quick: Store) -> None:
     foreign(quick, beat_at="2099-01-01T00:00:00+00:00")
     started = time.monotonic()
     with quick.lease("split/k", "split"):
@@ -94,7 +96,7 @@ def test_a_lease_that_is_not_kept_alive_expires_by_the_waiters_own_clock(quick: 
     assert QUICK.expiry <= took < 20
 
 
-def test_the_lease_of_a_process_that_is_dead_on_this_machine_is_free_at_once(
+def test_the_lease_of_a_dead_local_process_is_free_at_once(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = multiprocessing.get_context("spawn").Process(target=int)
@@ -108,7 +110,7 @@ def test_the_lease_of_a_process_that_is_dead_on_this_machine_is_free_at_once(
     assert "its holder is gone" in caplog.text
 
 
-def test_a_number_that_another_process_has_now_is_not_taken_for_the_holder(quick: Store) -> None:
+def test_a_reused_process_number_is_not_the_holder(quick: Store) -> None:
     assert leases.is_dead({**leases.this_process(), "started": "0"})
     assert not leases.is_dead(leases.this_process())
 
@@ -124,16 +126,14 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_the_holder(quick
         b'{"holder": {"pid": 1}, "beat_at": "x"}',
     ],
 )
-def test_a_lease_that_cannot_be_read_is_nobodys(store: Store, data: bytes) -> None:
+def test_an_unreadable_lease_is_free(store: Store, data: bytes) -> None:
     store.backend.write("leases/split/k.json", data)
     assert not leases.is_live(store.backend, "split/k")
     with store.lease("split/k", "split"):
         assert leases.is_live(store.backend, "split/k")
 
 
-def test_who_lost_the_lease_says_so_and_does_not_remove_it(
-    quick: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lost_lease_is_logged_and_not_removed(quick: Store, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), quick.lease("split/k", "split"):
         foreign(quick)
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Objects: whole or not there, verified before they are believed, adopted by the second writer."""
+"""Objects are complete or absent, verified before use, and adopted by the second writer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.core.store.making import made, paths
 
 
 def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    """The same root as another machine sees it: without any copies."""
+    """The same root as on another machine, without copies."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "another-cache"))
     return Store.open(store.backend.url)
 
 
-def test_a_committed_object_is_found_whole_with_its_rows(store: Store) -> None:
+def test_a_committed_object_is_complete_with_row_counts(store: Store) -> None:
     first = made(store, text='{"a":1}\n{"a":2}\n')
     found = store.sound("split", "k1")
     assert found == first
@@ -41,14 +41,14 @@ def test_another_machine_reads_the_same_files(
     assert other.file(first, "sub/b.txt").read_text() == "b"
 
 
-def test_nothing_is_there_before_the_manifest(store: Store) -> None:
+def test_an_object_does_not_exist_before_its_manifest(store: Store) -> None:
     folder = store.begin("split", "k1")
     (folder / "a").write_text("a")
     assert store.find("split", "k1") is None
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "alter"])
-def test_a_damaged_file_is_noticed_and_named_and_made_again(
+def test_a_damaged_file_is_named_and_built_again(
     store: Store, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = f"{made(store).folder}/train.jsonl"
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_noticed_and_named_and_made_again(
     assert (store.folder(again) / "train.jsonl").read_text() == "hello\n"
 
 
-def test_an_altered_file_is_not_served_from_a_copy_either(
+def test_an_altered_file_is_not_read_from_a_copy(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = made(store)
@@ -77,7 +77,7 @@ def test_an_altered_file_is_not_served_from_a_copy_either(
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"stage": 1}', b"\xff"])
-def test_a_damaged_manifest_is_no_manifest_and_is_replaced(store: Store, data: bytes) -> None:
+def test_a_damaged_manifest_is_replaced(store: Store, data: bytes) -> None:
     store.backend.write(made(store).path, data)
     assert store.find("split", "k1") is None
     again = made(store)
@@ -97,14 +97,14 @@ def test_a_damaged_manifest_is_no_manifest_and_is_replaced(store: Store, data: b
     ],
     ids=str,
 )
-def test_an_altered_manifest_is_no_manifest(store: Store, change: dict[str, Any]) -> None:
+def test_an_altered_manifest_is_ignored(store: Store, change: dict[str, Any]) -> None:
     first = made(store)
     store.backend.write(first.path, json.dumps({**first.to_json(), **change}).encode())
     assert store.find("split", "k1") is None
     assert store.sound("split", "k1") != made(store)
 
 
-def test_a_manifest_in_anothers_place_is_no_manifest(store: Store) -> None:
+def test_a_manifest_at_another_path_is_ignored(store: Store) -> None:
     first, second = made(store, "k1"), made(store, "k2")
     content = store.backend.read(first.path)
     assert content is not None
@@ -126,7 +126,7 @@ def test_manifests_of_newer_and_of_older_versions_are_read(store: Store, newer: 
     assert store.sound("split", "k1") == first
 
 
-def test_the_second_writer_of_a_key_adopts_the_first_and_leaves_nothing(store: Store) -> None:
+def test_the_second_writer_of_a_key_adopts_the_first_object(store: Store) -> None:
     first = made(store)
     before = paths(store)
     second = made(store, text="other\n")
@@ -134,19 +134,19 @@ def test_the_second_writer_of_a_key_adopts_the_first_and_leaves_nothing(store: S
     assert paths(store) == before
 
 
-def test_a_refreshed_object_replaces_a_sound_one(store: Store) -> None:
+def test_a_refreshed_object_replaces_an_intact_one(store: Store) -> None:
     first = made(store)
     second = made(store, text="new\n", replace=True)
     assert store.sound("split", "k1") == second
     assert second.digest != first.digest
 
 
-def test_the_digest_follows_contents_and_not_times_writers_or_places(store: Store) -> None:
+def test_the_digest_depends_on_contents_not_on_times_writers_or_paths(store: Store) -> None:
     assert made(store, "k1").digest == made(store, "k2").digest
     assert made(store, "k3", "else\n").digest != made(store, "k1").digest
 
 
-def test_a_manifest_survives_json(store: Store) -> None:
+def test_a_manifest_is_unchanged_after_json(store: Store) -> None:
     first = made(store)
     assert Manifest.from_json(json.loads(json.dumps(first.to_json())), "m.json") == first
     numbered = first.model_copy(update={"summary": {"by_label": {10: 1, 9: 0.1}}})
@@ -156,33 +156,31 @@ def test_a_manifest_survives_json(store: Store) -> None:
     }
 
 
-def test_a_root_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
+def test_an_unwritable_root_is_an_error_on_opening(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot write .*/file/.*; see whether run.root is a folder"):
         Store.open(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x"])
-def test_a_root_without_conditional_writes_is_refused_by_name(url: str) -> None:
+def test_a_root_without_conditional_writes_is_rejected(url: str) -> None:
     with pytest.raises(UserError, match=rf"run.root: {url}: only folders and s3:// support the conditional"):
         Store.open(url)
 
 
-def test_a_root_in_the_home_of_nobody_is_refused() -> None:
+def test_a_root_in_the_home_of_an_unknown_user_is_rejected() -> None:
     with pytest.raises(UserError, match=r"run.root: ~no-such-user/x: that user has no home folder"):
         Store.open("~no-such-user/x")
 
 
-def test_a_name_that_is_too_long_for_the_disk_has_its_remedy(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_for_the_disk_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     with pytest.raises(StoreError, match=r"File name too long; choose a shorter run.name"):
         store.backend.write("runs/" + 300 * "n" + "/a", b"")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
-def test_an_object_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_an_unreadable_object_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refused(path: Path) -> str:
         raise OSError(number, os.strerror(number), str(path))
 
@@ -193,7 +191,7 @@ def test_an_object_that_cannot_be_read_is_named(
         store.sound("split", "k1")
 
 
-def test_a_full_disk_is_one_sentence_with_the_place_and_the_remedy(
+def test_a_full_disk_is_an_error_with_the_path_and_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Pointers: after what they name, and no update lost however many publish at once."""
+"""Pointers are written after the files they name, and concurrent publications lose no update."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.core.store.making import made
 EACH = 10
 
 
-def test_a_pointer_is_written_only_after_what_it_names(store: Store) -> None:
+def test_a_pointer_is_written_only_after_its_files_exist(store: Store) -> None:
     with pytest.raises(StoreError, match=r"not published: .*/objects/none does not exist"):
         pointers.publish(store, "r", {"a": 1}, ["objects/none"])
     assert pointers.read(store) is None
@@ -37,7 +37,7 @@ def test_a_write_whose_reply_was_lost_is_not_published_twice(store: Store) -> No
 
 
 def publisher(root: str, number: int, start: Callable[[], object]) -> None:
-    """One of several processes that publish at once."""
+    """Publish as one of several concurrent processes."""
     store = Store.at(root)
     start()
     for i in range(EACH):
@@ -48,7 +48,7 @@ def publisher(root: str, number: int, start: Callable[[], object]) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
-def test_processes_that_publish_at_once_lose_no_update(root: str) -> None:
+def test_concurrent_publications_lose_no_update(root: str) -> None:
     writers = 4
     Store.open(root)
     context = multiprocessing.get_context("spawn")
@@ -70,7 +70,7 @@ def test_processes_that_publish_at_once_lose_no_update(root: str) -> None:
         assert [e["saved_at"] for e in own["history"]] == [f"{n}/{i}" for i in range(EACH)]
 
 
-def test_pointers_follow_a_run_that_is_set_aside(store: Store) -> None:
+def test_pointers_follow_a_renamed_run(store: Store) -> None:
     content = {"run_name": "r", "run_dir": "runs/r", "metrics_path": "runs/r/m.json", "other": "runs/rr/m"}
     pointers.publish(store, "r", content, [])
     pointers.retarget(store, "runs/r/", "runs/r.1/")
@@ -82,7 +82,7 @@ def test_pointers_follow_a_run_that_is_set_aside(store: Store) -> None:
 
 
 @pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe"])
-def test_a_damaged_pointer_is_named_and_not_written_over(store: Store, data: bytes) -> None:
+def test_a_damaged_pointer_is_named_and_not_overwritten(store: Store, data: bytes) -> None:
     store.backend.write("model/latest.json", data)
     content = {"run_name": "r", "run_dir": "runs/r"}
     for attempt in (

@@ -1,4 +1,4 @@
-"""Reads of a test split: one for each frozen student, however often it is measured and by whom."""
+"""Reads of a test split: one for each frozen student, however often and in whichever run it is measured."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def manifest(content: str, name: str = "decision.json") -> Manifest:
 SPLIT = manifest("a", "test.csv")
 
 
-def test_the_same_student_measured_again_is_no_other_read(tmp_path: Path) -> None:
+def test_measuring_the_same_student_again_is_not_another_read(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     for _ in range(2):
         note_test_read(store, SPLIT, [manifest("1"), manifest("2")], "night", "step 40")
     assert [(r.run, r.what) for r in find_test_reads(store, SPLIT)] == [("night", "step 40")]
 
 
-def test_whatever_was_frozen_otherwise_is_another_read_and_the_earliest_stands_first(
+def test_every_frozen_student_is_a_read_and_the_earliest_is_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path))
@@ -55,9 +55,7 @@ def test_other_texts_or_labels_are_another_test_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '"night"', '{"run": "night", "at": null, "what": "x"}'])
-def test_a_record_that_is_none_is_named_and_a_file_of_another_kind_passed_over(
-    tmp_path: Path, content: str
-) -> None:
+def test_a_damaged_record_is_named_and_other_files_are_skipped(tmp_path: Path, content: str) -> None:
     store = Store.open(str(tmp_path))
     note_test_read(store, SPLIT, [manifest("1")], "night", "step 40")
     folder = tmp_path / TEST_READS / split_digest(SPLIT)

@@ -1,4 +1,4 @@
-"""However a root is spelled, what is written there is listed, and a misspelled one creates nothing."""
+"""All spellings of a root name the same root, and a misspelled one creates nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.core.store.making import made
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a cache of this test's own."""
+    """An empty working directory, and a cache for this test."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
@@ -24,7 +24,7 @@ SPELLINGS = ("{}//a//b/", "{}/a/b/", "{}/./a/b/.", "{}/a/x/../b", "{}/a\\b", "{}
 
 
 def check_one_root(written: str, read: str, url: str) -> None:
-    """What is written under one spelling is listed, found whole and counted as garbage under another."""
+    """Check that what is written under one spelling is listed, intact and garbage under another."""
     store = Store.open(written)
     RunView(store, "first").record("split", made(store), reused=False)
     made(store, "unused")

@@ -1,4 +1,4 @@
-"""A run's folder: copies for people, and the record of where they came from."""
+"""A run's folder: copies for people, and the record of the objects they came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.store.run_view import RECORD
 from tests.core.store.making import made
 
 
-def test_a_view_holds_copies_so_that_editing_one_harms_no_object(store: Store) -> None:
+def test_editing_a_file_of_a_run_does_not_change_its_object(store: Store) -> None:
     first, view = made(store), RunView(store, "r")
     view.fill(first, {"train.jsonl": "data_splits/train.jsonl"})
     assert view.read("data_splits/train.jsonl") == "hello\n"
@@ -19,7 +19,7 @@ def test_a_view_holds_copies_so_that_editing_one_harms_no_object(store: Store) -
     assert store.sound("split", "k1") == first
 
 
-def test_a_stage_that_is_off_names_the_run_and_the_file_it_misses(store: Store) -> None:
+def test_a_missing_object_of_a_stage_that_is_off_names_run_and_file(store: Store) -> None:
     view = RunView(store, "r")
     with pytest.raises(MissingInputError) as e:
         view.earlier("split", file="data_splits/train.csv")
@@ -27,7 +27,7 @@ def test_a_stage_that_is_off_names_the_run_and_the_file_it_misses(store: Store) 
     assert view.where("data_splits/train.csv") in str(e.value)
 
 
-def test_a_failed_write_leaves_the_old_file(store: Store) -> None:
+def test_a_failed_write_keeps_the_old_file(store: Store) -> None:
     view = RunView(store, "r")
     view.write("a.txt", "old")
 
@@ -42,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file(store: Store) -> None:
     assert [f.path for f in store.backend.list("runs/r")] == ["runs/r/a.txt"]
 
 
-def test_a_file_written_beside_takes_its_place(store: Store) -> None:
+def test_a_file_written_to_a_temporary_path_replaces_the_old_one(store: Store) -> None:
     view = RunView(store, "r")
     with view.replacing("sub/a.txt") as path:
         path.write_text("new")
@@ -54,7 +54,7 @@ def test_nan_is_never_written(store: Store) -> None:
         RunView(store, "r").write_json("x.json", {"a": float("nan")})
 
 
-def test_a_record_names_each_stage_and_forgets_what_the_run_did_not_come_by(store: Store) -> None:
+def test_a_record_keeps_only_the_stages_that_the_run_used(store: Store) -> None:
     view = RunView(store, "r")
     view.record("split", made(store), reused=False)
     view.record("train/5", made(store, "k2"), reused=True)
@@ -62,7 +62,7 @@ def test_a_record_names_each_stage_and_forgets_what_the_run_did_not_come_by(stor
     assert {slot: entry.key for slot, entry in view.stages().items()} == {"split": "k1"}
 
 
-def test_runs_are_listed_by_name_and_a_file_beside_them_is_none(store: Store) -> None:
+def test_runs_are_listed_by_name_without_other_files(store: Store) -> None:
     RunView(store, "b").write("a/b.txt", "")
     RunView(store, "a").write("x.txt", "")
     store.backend.write("runs/stray.txt", b"")
@@ -70,12 +70,12 @@ def test_runs_are_listed_by_name_and_a_file_beside_them_is_none(store: Store) ->
 
 
 @pytest.mark.parametrize("data", ["{", "[]", '{"split": 5}', '{"split": {"key": 5, "at": ""}}'])
-def test_a_damaged_record_is_named_and_nothing_is_taken_for_garbage(store: Store, data: str) -> None:
+def test_a_damaged_record_is_named_and_no_garbage_is_collected(store: Store, data: str) -> None:
     RunView(store, "r").write(RECORD, data)
     with pytest.raises(StoreError, match=r"runs/r/stages\.json is no.* remove it and run the same command"):
         find_garbage(store, grace=0)
 
 
-def test_bytes_that_are_no_text_are_read_as_such(store: Store) -> None:
+def test_undecodable_bytes_are_replaced(store: Store) -> None:
     store.backend.write("runs/r/resolved_config.yaml", b"run:\n\xff")
     assert RunView(store, "r").config_text() == "run:\n\ufffd"

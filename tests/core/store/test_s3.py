@@ -1,4 +1,4 @@
-"""A root on S3: every mistake is one sentence before any work, and a lost reply is no lost write."""
+"""A root on S3: mistakes are named before any work, and a lost reply does not lose a write."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PATIENCE_S = 15.0
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies go to a place of this test's own."""
+    """Use a cache of copies for this test."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def proxy(s3_root: str, s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[flaky.Proxy]:
-    """A proxy in front of the server, through which every store of this test goes."""
+    """A proxy between the stores of this test and the server."""
     with flaky.serve(s3_server) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.server.endpoint)
         yield running
@@ -35,12 +35,12 @@ def proxy(s3_root: str, s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request is tried twice, so that the waits between more tries are not waited for."""
+    """Try a request only twice, so that the test does not wait longer."""
     monkeypatch.setattr("core.store.s3._TRIES", 2)
 
 
 def refused(root: str, kind: type[StoreError] | type[PassingError] = StoreError) -> str:
-    """The one sentence that opening a root ends with."""
+    """The message of the error that opening a root raises."""
     started = time.monotonic()
     with pytest.raises(kind) as caught:
         Store.open(root)
@@ -72,7 +72,7 @@ def refused(root: str, kind: type[StoreError] | type[PassingError] = StoreError)
         ),
     ],
 )
-def test_a_mistake_in_the_environment_names_the_variable_that_mends_it(
+def test_a_mistake_in_the_environment_names_the_variable(
     s3_root: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None, sentence: str
 ) -> None:
     if value is None:
@@ -90,14 +90,12 @@ def test_a_mistake_in_the_environment_names_the_variable_that_mends_it(
         ("ab", "no bucket can be called ab; correct run.root"),
     ],
 )
-def test_a_bucket_that_is_not_there_or_cannot_be_is_named(s3_root: str, bucket: str, sentence: str) -> None:
+def test_a_missing_or_invalid_bucket_is_named(s3_root: str, bucket: str, sentence: str) -> None:
     assert sentence in refused(f"s3://{bucket}/x")
 
 
 @pytest.mark.parametrize("who", [s3.READER, s3.TENANT])
-def test_who_may_not_write_there_learns_which_rights_it_takes(
-    s3_root: str, monkeypatch: pytest.MonkeyPatch, who: str
-) -> None:
+def test_missing_rights_are_named(s3_root: str, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", who)
     assert "may not do that there; give them the right to read, write, list and delete" in refused(s3_root)
 
@@ -111,21 +109,23 @@ def test_rights_below_the_root_are_enough(s3_root: str, monkeypatch: pytest.Monk
     assert paths(store, "") == []
 
 
-def test_a_reader_reads_what_a_writer_made(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_needs_no_right_to_write(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = made(Store.open(s3_root))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.READER)
     assert Store.at(s3_root).sound("split", "k1") == first
 
 
 @pytest.mark.usefixtures("hasty")
-def test_nobody_at_the_address_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_service_is_a_passing_error(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:9")
     sentence = refused(s3_root, PassingError)
     assert f"http://{s3.LOOPBACK}:9 does not answer as expected" in sentence
     assert "check AWS_ENDPOINT_URL and the network, then run the same command again" in sentence
 
 
-def test_a_service_that_fails_while_an_object_is_copied_may_pass(
+def test_a_service_that_fails_during_a_copy_is_a_passing_error(
     s3_root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = made(Store.open(s3_root))
@@ -145,13 +145,15 @@ def test_https_to_a_service_without_it_names_the_endpoint(
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_service_in_trouble_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_a_failing_service_is_a_passing_error(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     with careless.serve(failing=status) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         assert f"{server.endpoint} does not answer as expected" in refused(s3_root, PassingError)
 
 
-def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
+def test_a_service_that_ignores_conditions_is_rejected_without_leftovers(
     s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with careless.serve() as server:
@@ -162,14 +164,14 @@ def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_for_the_copies_is_not_blamed_on_the_service(s3_root: str) -> None:
+def test_a_full_local_disk_is_not_reported_as_the_services_error(s3_root: str) -> None:
     store = Store.open(s3_root)
     store.backend.write("a.txt", b"text")
     with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device; free disk space"):
         store.backend.download("a.txt", Path("/dev/full"))
 
 
-def test_opening_leaves_nothing(s3_root: str) -> None:
+def test_opening_leaves_no_files(s3_root: str) -> None:
     assert paths(Store.open(s3_root), "") == []
 
 
@@ -209,9 +211,7 @@ def test_a_publication_whose_reply_is_lost_is_in_the_history_once(
         assert [e["run_name"] for e in found["history"]] == [*(f"before-{i}" for i in range(before)), "mine"]
 
 
-def test_a_manifest_whose_reply_is_lost_is_ones_own_and_its_files_stay(
-    proxy: flaky.Proxy, s3_root: str
-) -> None:
+def test_a_manifest_whose_reply_is_lost_is_kept_with_its_files(proxy: flaky.Proxy, s3_root: str) -> None:
     store = Store.open(s3_root)
     proxy.drop_next_reply("PUT", "objects/split/k1.json")
     proxy.drop_next_reply("PUT", "train.jsonl")
@@ -221,7 +221,7 @@ def test_a_manifest_whose_reply_is_lost_is_ones_own_and_its_files_stay(
     assert len(paths(store)) == 3
 
 
-def test_a_lease_whose_reply_is_lost_is_held_and_given_back(proxy: flaky.Proxy, s3_root: str) -> None:
+def test_a_lease_whose_reply_is_lost_is_held_and_released(proxy: flaky.Proxy, s3_root: str) -> None:
     store = Store.open(s3_root)
     proxy.drop_next_reply("PUT", "leases/")
     with store.lease("split/k", "split"):
@@ -230,13 +230,13 @@ def test_a_lease_whose_reply_is_lost_is_held_and_given_back(proxy: flaky.Proxy, 
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_service_that_never_answers_is_given_up(proxy: flaky.Proxy, s3_root: str) -> None:
+def test_a_service_that_never_answers_times_out(proxy: flaky.Proxy, s3_root: str) -> None:
     for _ in range(100):
         proxy.drop_next_reply("PUT")
     assert "does not answer as expected" in refused(s3_root, PassingError)
 
 
-def test_a_service_that_takes_a_connection_and_says_nothing_is_given_up(
+def test_a_service_that_accepts_connections_and_sends_nothing_times_out(
     s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.store.s3.ANSWER_S", 2.0)
@@ -245,7 +245,7 @@ def test_a_service_that_takes_a_connection_and_says_nothing_is_given_up(
         assert "does not answer as expected (FSTimeoutError" in refused(s3_root, PassingError)
 
 
-def test_of_two_who_create_at_once_one_wins(s3_root: str) -> None:
+def test_one_of_two_concurrent_creations_succeeds(s3_root: str) -> None:
     backends = [Store.at(s3_root).backend for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         for round_ in range(10):

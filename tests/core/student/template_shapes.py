@@ -1,7 +1,7 @@
 """Small tokenizers and chat templates with the quirks of real model families.
 
-The tokenizers are trained here on a few sentences of our own; the templates are our own too, and each does
-what the family's does in the one respect that its source documents.
+The tokenizers are trained here on a few sentences of this project. The templates are this project's, too;
+each does what the family's does in the one respect that its source documents.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CORPUS = [
 
 
 def byte_level(pattern: str = _LINES) -> Tokenizer:
-    """Byte-level BPE, as GPT-2 brought it up."""
+    """Byte-level BPE, as in GPT-2."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -42,7 +42,7 @@ def byte_level(pattern: str = _LINES) -> Tokenizer:
 
 
 def sentencepiece(*, legacy: bool) -> Tokenizer:
-    """BPE over whole sentences with the bytes as a last resort, as SentencePiece makes it.
+    """BPE over whole sentences that falls back to bytes, as in SentencePiece.
 
     `legacy` puts a space before every piece of text between special tokens, not before the first alone.
     """

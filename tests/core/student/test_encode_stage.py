@@ -1,4 +1,4 @@
-"""Which samples the encode stage trains on, and what its summary says of the others."""
+"""Which samples the encode stage trains on, and what its summary counts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sample(number: int, words: int, text: str = TEXT) -> dict[str, Any]:
 def encoded(
     tokenizer: ChatTokenizer, folder: Path, rows: list[dict[str, Any]], **settings: Any
 ) -> dict[str, Any]:
-    """The stage's summary; its files are in `folder`/out."""
+    """Run the stage into `folder`/out and return its summary."""
     jsonio.write_jsonl(folder / "in/accepted_samples.jsonl", rows)
     student = StudentConfig.model_validate({"max_length": LENGTH, **settings})
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
@@ -86,7 +86,7 @@ def test_a_sample_whose_reason_leaves_one_token_of_its_text_is_dropped_and_count
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.0, 4), (0.1, 3), (0.3, 2), (0.8, 1)])
-def test_the_least_share_is_a_setting(
+def test_the_minimum_share_of_text_is_a_setting(
     tokenizer: ChatTokenizer, tmp_path: Path, share: float, kept: int
 ) -> None:
     text = len(tokenizer.encode_texts([TEXT])[0].ids)
@@ -97,7 +97,7 @@ def test_the_least_share_is_a_setting(
     assert summary["dropped_by"] == {"no_room": 0, "too_little_text": 4 - kept}
 
 
-def test_a_text_that_evaluation_cuts_as_well_is_measured_by_what_evaluation_shows(
+def test_the_share_of_a_text_is_relative_to_what_evaluation_shows(
     tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     rows = [sample(0, 5, TEXT * 20), sample(1, 6, TEXT * 30)]
@@ -105,7 +105,7 @@ def test_a_text_that_evaluation_cuts_as_well_is_measured_by_what_evaluation_show
     assert (summary["examples"], summary["cut_texts"]) == (2, 2)
 
 
-def test_samples_that_all_have_too_little_text_are_an_error_that_names_the_setting(
+def test_dropping_every_sample_is_an_error_that_names_the_setting(
     tokenizer: ChatTokenizer, tmp_path: Path
 ) -> None:
     long = reason_that_leaves(tokenizer, 1)

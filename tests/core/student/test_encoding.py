@@ -1,4 +1,4 @@
-"""Which tokens the student sees, which bear loss, and what is cut."""
+"""Which tokens the student sees, which have weights, and what is cut."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encode(e: Encoder, text: str = TEXT, label: int = 1, reasoning: str = REASON
 
 
 def borne(e: Encoder, example: EncodedExample) -> list[tuple[str, float]]:
-    """The tokens that bear loss, as text, with their weights."""
+    """The tokens with weights, as text, and the weights."""
     d = example.datum
     return [(e.tokenizer.inner.decode([t]), w) for t, w in zip(d.targets, d.weights, strict=True) if w > 0]
 
@@ -51,7 +51,7 @@ def borne(e: Encoder, example: EncodedExample) -> list[tuple[str, float]]:
         ("reason_first", f"<reason>{REASON}</reason>\n<label>1</label><|im_end|>"),
     ],
 )
-def test_exactly_the_completion_and_its_end_of_turn_bear_loss(
+def test_only_the_completion_and_its_end_of_turn_have_weights(
     tokenizer: ChatTokenizer, target: str, completion: str, rulebook: bool
 ) -> None:
     e = encoder(tokenizer, target=target, rulebook=rulebook)
@@ -71,7 +71,7 @@ def test_targets_are_the_tokens_shifted_by_one(tokenizer: ChatTokenizer, target:
 @pytest.mark.parametrize(
     ("target", "share"), [("label_first", 0.5), ("label_first", 0.8), ("reason_first", 0.3)]
 )
-def test_the_label_block_bears_its_share_and_the_reasoning_the_rest(
+def test_label_and_reasoning_share_the_weight_as_configured(
     tokenizer: ChatTokenizer, target: str, share: float
 ) -> None:
     e = encoder(tokenizer, target=target, label_share=share)
@@ -84,12 +84,12 @@ def test_the_label_block_bears_its_share_and_the_reasoning_the_rest(
     assert sum(w for w, mark in zip(weights, block, strict=True) if mark) == pytest.approx(share)
 
 
-def test_with_the_label_alone_it_bears_everything(tokenizer: ChatTokenizer) -> None:
+def test_a_label_without_reasoning_has_all_the_weight(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, target="label_only", label_share=0.3)
     assert sum(w for _, w in borne(e, encode(e))) == pytest.approx(1)
 
 
-def test_plain_token_weights_keep_their_ratio_and_add_up_to_one(tokenizer: ChatTokenizer) -> None:
+def test_token_weights_keep_their_ratio_and_add_up_to_one(tokenizer: ChatTokenizer) -> None:
     e = encoder(
         tokenizer, target="label_first", token_weights=TokenWeights(label=4, reasoning=1).model_dump()
     )
@@ -98,19 +98,19 @@ def test_plain_token_weights_keep_their_ratio_and_add_up_to_one(tokenizer: ChatT
     assert sum(weights) == pytest.approx(1)
 
 
-def test_reasoning_of_weight_zero_is_shown_but_not_learnt(tokenizer: ChatTokenizer) -> None:
+def test_reasoning_of_weight_zero_is_shown_but_not_learned(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, target="label_first", token_weights={"label": 1.0, "reasoning": 0.0})
     assert "".join(t for t, _ in borne(e, encode(e))) == "<label>1</label>"
 
 
-def test_the_rulebook_is_in_the_prompt_exactly_when_it_is_asked_for(tokenizer: ChatTokenizer) -> None:
+def test_the_rulebook_is_in_the_prompt_only_if_configured(tokenizer: ChatTokenizer) -> None:
     for asked in (False, True):
         e = encoder(tokenizer, rulebook=asked)
         prompt = e.tokenizer.inner.decode(encode(e).datum.tokens)
         assert ("R1 Prizes" in prompt) is asked
 
 
-def test_a_long_text_is_cut_and_rules_and_answer_are_whole(tokenizer: ChatTokenizer) -> None:
+def test_a_long_text_is_cut_but_rules_and_answer_are_not(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, rulebook=True, max_length=160)
     example = encode(e, text="word " * 500)
     shown = e.tokenizer.inner.decode([*example.datum.tokens, example.datum.targets[-1]])
@@ -120,13 +120,13 @@ def test_a_long_text_is_cut_and_rules_and_answer_are_whole(tokenizer: ChatTokeni
     assert shown.endswith(f"<label>1</label>\n<reason>{REASON}</reason><|im_end|>")
 
 
-def test_an_answer_that_fills_everything_leaves_no_example(tokenizer: ChatTokenizer) -> None:
+def test_an_answer_that_leaves_no_room_gives_no_example(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, max_length=128)
     text = e.tokenizer.encode_texts([TEXT])[0]
     assert e.example("x", text, 1, "because " * 200) is None
 
 
-def test_a_prompt_that_does_not_fit_without_its_text_is_refused_with_its_numbers(
+def test_a_prompt_that_does_not_fit_without_its_text_is_rejected_with_its_length(
     tokenizer: ChatTokenizer,
 ) -> None:
     e = encoder(tokenizer, max_length=40)
@@ -179,13 +179,13 @@ def test_head_and_tail_are_the_same_for_every_text_without_whitespace_around_it(
         assert prompt.tokens[:begin] + prompt.tokens[begin + len(text.ids) :] == e.frame
 
 
-def test_the_whole_prompt_reads_as_the_chat_template_renders_it(tokenizer: ChatTokenizer) -> None:
+def test_the_decoded_prompt_is_the_rendered_chat_template(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, rulebook=True)
     prompt = e.prompt_with_room(e.tokenizer.encode_texts([TEXT])[0], 8)
     assert tokenizer.inner.decode(prompt.tokens) == tokenizer.render(e.prompt_messages(TEXT))
 
 
-def test_every_choice_ends_in_its_label_and_no_two_are_alike(tokenizer: ChatTokenizer) -> None:
+def test_every_choice_ends_in_its_label_and_all_differ(tokenizer: ChatTokenizer) -> None:
     choices = encoder(tokenizer).choices()
     for label, sequences in choices.items():
         for sequence in sequences:
@@ -195,7 +195,7 @@ def test_every_choice_ends_in_its_label_and_no_two_are_alike(tokenizer: ChatToke
     assert len({s[:-1] for s in flat}) == 1, "one forward pass reads them all"
 
 
-def test_the_choice_is_what_the_completion_begins_with(tokenizer: ChatTokenizer) -> None:
+def test_the_completion_begins_with_the_choice(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, target="label_first")
     for label in (0, 1):
         first = e.choices()[label][0]

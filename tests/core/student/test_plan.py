@@ -25,17 +25,17 @@ def test_every_epoch_shows_every_example_once() -> None:
         assert sorted(r for s in epoch for r in s.rows) == list(range(10))
 
 
-def test_the_order_is_fixed_for_all_machines_and_versions() -> None:
+def test_the_order_is_the_same_on_all_machines_and_versions() -> None:
     rows = [s.rows for s in plan_steps(config(), 42, LABELS, HASHES)]
     assert rows == [(2, 7, 5, 8), (4, 6, 3, 9), (0, 1), (8, 4, 9, 3), (7, 2, 6, 1), (0, 5)]
 
 
-def test_another_seed_is_another_order() -> None:
+def test_another_seed_gives_another_order() -> None:
     one, two = (plan_steps(config(), seed, LABELS, HASHES) for seed in (1, 2))
     assert [s.rows for s in one] != [s.rows for s in two]
 
 
-def test_a_batch_hash_follows_the_examples_and_not_their_places() -> None:
+def test_a_batch_hash_depends_on_examples_not_on_positions() -> None:
     moved = plan_steps(config(), 42, LABELS, [f"other{i}" for i in range(10)])
     same = plan_steps(config(learning_rate=1e-5), 42, LABELS, HASHES)
     before = plan_steps(config(), 42, LABELS, HASHES)
@@ -44,7 +44,7 @@ def test_a_batch_hash_follows_the_examples_and_not_their_places() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
-def test_interleaving_keeps_each_prefix_near_the_whole_ratio(positive: int, negative: int) -> None:
+def test_interleaving_keeps_every_prefix_near_the_overall_ratio(positive: int, negative: int) -> None:
     order = interleave([list(range(positive)), list(range(positive, positive + negative))])
     share = positive / (positive + negative)
     for n in range(1, len(order) + 1):
@@ -52,7 +52,7 @@ def test_interleaving_keeps_each_prefix_near_the_whole_ratio(positive: int, nega
         assert abs(seen - share * n) <= 1.0
 
 
-def test_the_linear_schedule_ends_at_its_minimum_and_warms_up_from_nearly_nothing() -> None:
+def test_the_linear_schedule_warms_up_from_near_zero_and_ends_at_its_minimum() -> None:
     c = config(learning_rate=1.0, min_lr_ratio=0.1, warmup_steps=4)
     rates = [learning_rate(c, s, 20) for s in range(20)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
@@ -81,6 +81,6 @@ def test_segments_end_at_every_evaluation_and_save_and_cover_all_steps() -> None
     assert [s.start for s in found] == [0, *(s.stop for s in found[:-1])]
 
 
-def test_nothing_to_train_on_is_an_error() -> None:
+def test_training_without_examples_is_an_error() -> None:
     with pytest.raises(DataError, match="no example is left to train on"):
         plan_steps(config(), 1, [], [])

@@ -1,4 +1,4 @@
-"""Shuffled rationales: each text has another's of its own label, the same ones for the same seed."""
+"""Shuffled rationales: each text has another text's rationale of the same label, fixed by the seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), max_size=40)
 
 
 def samples(texts: list[tuple[int, int]]) -> list[AcceptedSample]:
-    """Samples of numbered texts, whose label is the first that the number came with."""
+    """Samples of numbered texts; a text has the first label of its number."""
     label_of: dict[int, int] = {}
     out = []
     for i, (number, label) in enumerate(texts):
@@ -28,9 +28,7 @@ def own(before: list[AcceptedSample], whose: list[AcceptedSample]) -> int:
 
 
 @given(TEXTS, st.integers(0, 5))
-def test_every_rationale_of_a_label_is_learnt_once_and_with_that_label(
-    texts: list[tuple[int, int]], seed: int
-) -> None:
+def test_every_rationale_is_learned_once_with_its_own_label(texts: list[tuple[int, int]], seed: int) -> None:
     before = samples(texts)
     whose = shuffled(before, seed)
     assert [w.label for w in whose] == [b.label for b in before]
@@ -38,7 +36,7 @@ def test_every_rationale_of_a_label_is_learnt_once_and_with_that_label(
 
 
 @given(TEXTS, st.integers(0, 5))
-def test_no_text_keeps_its_own_rationale_unless_most_of_its_label_are_its_own(
+def test_no_text_keeps_its_own_rationale_unless_it_has_most_of_its_label(
     texts: list[tuple[int, int]], seed: int
 ) -> None:
     before = samples(texts)
@@ -50,13 +48,13 @@ def test_no_text_keeps_its_own_rationale_unless_most_of_its_label_are_its_own(
     assert own(before, shuffled(before, seed)) == least
 
 
-def test_a_text_that_is_alone_in_its_label_keeps_its_own() -> None:
+def test_the_only_text_of_a_label_keeps_its_own_rationale() -> None:
     before = samples([(0, 1), (1, 0), (2, 0)])
     whose = shuffled(before, 1)
     assert [b.text == w.text for b, w in zip(before, whose, strict=True)] == [True, False, False]
 
 
-def test_the_same_seed_gives_the_same_and_another_seed_others_whatever_order_the_samples_have() -> None:
+def test_shuffling_depends_on_the_seed_not_on_the_order_of_samples() -> None:
     before = samples([(i, i % 2) for i in range(30)])
     given = {b.sample_id: w.sample_id for b, w in zip(before, shuffled(before, 3), strict=True)}
     turned = list(reversed(before))

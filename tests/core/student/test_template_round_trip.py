@@ -37,7 +37,7 @@ _body = st.lists(_words, min_size=1, max_size=5).map(" ".join).filter(str.strip)
 
 @st.composite
 def _written(draw: st.DrawFn) -> str:
-    """Something that a person wrote, with whitespace at either end."""
+    """Text by a person, with whitespace at both ends."""
     return draw(_edges) + draw(_body) + draw(_edges)
 
 
@@ -65,7 +65,7 @@ def tokens_of(e: Encoder, text: str, label: int, reason: str) -> tuple[int, ...]
 
 
 def rendered(e: Encoder, text: str, answer: str) -> str:
-    """The conversation as transformers renders it on the day that templates are given."""
+    """The conversation as transformers renders it on the templates' date."""
     inner, day = e.tokenizer.inner, date.fromisoformat(e.tokenizer.date)
     template = inner.chat_template
     for form in ("%d %b %Y", "%B %d, %Y"):
@@ -80,7 +80,7 @@ def rendered(e: Encoder, text: str, answer: str) -> str:
 @every_target
 @some
 @given(text=_written(), reason=_written(), label=st.sampled_from([0, 1]))
-def test_tokens_are_those_of_the_whole_conversation(
+def test_tokens_match_the_whole_conversation(
     shapes_folder: Path, shape: Shape, target: str, text: str, reason: str, label: int
 ) -> None:
     e = encoder(shape, target, shapes_folder)
@@ -157,7 +157,7 @@ def test_all_control_tokens_in_text_reason_and_rulebook_are_plain_text(
 @every_target
 @some
 @given(text=_written(), reason=_written(), label=st.sampled_from([0, 1]))
-def test_evaluation_and_prediction_ask_with_the_prompt_that_was_trained_on(
+def test_evaluation_and_prediction_use_the_trained_prompt(
     shapes_folder: Path, shape: Shape, target: str, text: str, reason: str, label: int
 ) -> None:
     e = encoder(shape, target, shapes_folder)
@@ -169,9 +169,7 @@ def test_evaluation_and_prediction_ask_with_the_prompt_that_was_trained_on(
 
 
 @every_shape
-def test_a_cut_text_has_the_tokens_of_a_conversation_about_what_is_left(
-    shapes_folder: Path, shape: Shape
-) -> None:
+def test_a_cut_text_has_the_tokens_of_the_remaining_text(shapes_folder: Path, shape: Shape) -> None:
     e = encoder(shape, "label_first", shapes_folder)
     text = "\n You have won a 日本 prize 😀, call now. " * 30
     found = e.tokenizer.encode_texts([text])[0]

@@ -78,18 +78,14 @@ def digest(manifest: Manifest) -> Any:
     return manifest.summary["checkpoint_digest"]
 
 
-def test_restored_at_every_boundary_or_live_the_adapter_is_the_same_to_the_bit(
-    engine: LocalEngine, tmp_path: Path
-) -> None:
+def test_restored_and_live_segments_give_the_same_adapter(engine: LocalEngine, tmp_path: Path) -> None:
     whole = digest(Trainer(engine, tmp_path / "a", restores=False).chain(STEPS))
     live = digest(Trainer(engine, tmp_path / "b", restores=False).chain(1, 2, 3))
     restored = digest(Trainer(engine, tmp_path / "c", restores=True).chain(1, 1, 1, 1, 1, 1))
     assert whole == live == restored
 
 
-def test_a_live_session_is_taken_only_at_exactly_the_checkpoint_asked_for(
-    engine: LocalEngine, tmp_path: Path
-) -> None:
+def test_a_live_session_is_used_only_at_exactly_its_checkpoint(engine: LocalEngine, tmp_path: Path) -> None:
     trainer = Trainer(engine, tmp_path, restores=False)
     steps = planned()
     first = trainer.run(steps[:2], None)
@@ -108,7 +104,7 @@ def test_a_segment_that_fails_leaves_no_session_behind(engine: LocalEngine, tmp_
     assert trainer.of.live.session is None
 
 
-def test_each_step_records_what_it_was(engine: LocalEngine, tmp_path: Path) -> None:
+def test_each_step_records_its_settings_and_loss(engine: LocalEngine, tmp_path: Path) -> None:
     trainer = Trainer(engine, tmp_path, restores=False)
     manifest = trainer.chain(STEPS)
     rows = list(jsonio.read_jsonl(trainer.store.folder(manifest) / "steps.jsonl"))
@@ -119,6 +115,6 @@ def test_each_step_records_what_it_was(engine: LocalEngine, tmp_path: Path) -> N
     assert all(r["tokens"] == 48 for r in rows)
 
 
-def test_a_batchs_weights_are_a_mean_over_its_examples() -> None:
+def test_a_batchs_loss_is_a_mean_over_its_examples() -> None:
     batch = mean_over_examples(DATA[:3])
     assert sum(w for d in batch for w in d.weights) == pytest.approx(1)

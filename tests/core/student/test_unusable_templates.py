@@ -1,4 +1,4 @@
-"""A chat template under which a perfect answer would be lost is rejected before anything is trained."""
+"""Chat templates that would lose a correct answer are rejected before training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def opened(shape: Shape, folder: Path, target: str = "label_first", shown: Promp
 
 
 def answering(answer: str) -> Shape:
-    """The good template, but for how it writes an answer."""
+    """The good template with another form of an answer."""
     template = (
         "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|assistant|>' }}" + answer + "{% else %}"
         "{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
@@ -52,7 +52,7 @@ def answering(answer: str) -> Shape:
 
 
 def asking(text: str) -> Shape:
-    """The good template, but for how it writes the user's turn."""
+    """The good template with another form of the user's turn."""
     return replace(
         GOOD,
         template="{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' }}" + text + "{{ '<|end|>' }}"
@@ -61,7 +61,7 @@ def asking(text: str) -> Shape:
     )
 
 
-def test_the_good_template_is_used(tmp_path: Path) -> None:
+def test_a_good_template_is_accepted(tmp_path: Path) -> None:
     e = opened(GOOD, tmp_path)
     assert e.tokenizer.inner.convert_ids_to_tokens(e.chat.end_of_turn) == "<|end|>"
 
@@ -103,13 +103,13 @@ def test_a_stop_token_inside_an_answer_is_rejected(tmp_path: Path, target: str) 
 
 
 @pytest.mark.parametrize("target", ["label_only", "label_first", "reason_first"])
-def test_tags_that_decoding_leaves_out_are_rejected(tmp_path: Path, target: str) -> None:
+def test_tags_that_decoding_drops_are_rejected(tmp_path: Path, target: str) -> None:
     shape = replace(GOOD, special=(*GOOD.special, "<label>"))
     with pytest.raises(ModelError, match=r"does not give the student's answer back.*choose other tags"):
         opened(shape, tmp_path, target)
 
 
-def test_tags_that_are_tokens_of_their_own_are_used(tmp_path: Path) -> None:
+def test_tags_that_are_added_tokens_are_accepted(tmp_path: Path) -> None:
     shape = replace(GOOD, plain=("<label>", "</label>", "<think>", "</think>"))
     words = TargetWording(reason_open="<think>", reason_close="</think>")
     e = opened(shape, tmp_path, "reason_first", prompts(words))
@@ -132,7 +132,7 @@ def test_a_prompt_that_ends_inside_a_token_of_the_answer_is_rejected(tmp_path: P
         opened(replace(GOOD, template=template), tmp_path, "label_only", prompts(words))
 
 
-def test_a_refused_system_turn_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_a_rejected_system_turn_names_its_setting(tmp_path: Path) -> None:
     shape = asking("{{ m.content }}")
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     shape = replace(shape, template=refuses + shape.template)
@@ -141,7 +141,7 @@ def test_a_refused_system_turn_says_where_it_comes_from(tmp_path: Path) -> None:
         opened(shape, tmp_path / "with", shown=prompts(student_system="You judge."))
 
 
-def test_a_tokenizer_without_any_end_is_rejected(tmp_path: Path) -> None:
+def test_a_tokenizer_without_an_end_token_is_rejected(tmp_path: Path) -> None:
     shape = replace(
         GOOD,
         template="{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}",
@@ -153,7 +153,7 @@ def test_a_tokenizer_without_any_end_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level, lambda: sentencepiece(legacy=False)])
-def test_a_template_without_an_end_takes_the_end_of_text(
+def test_a_template_without_an_end_of_turn_uses_the_end_of_text(
     tmp_path: Path, tokenizer: Callable[[], Tokenizer]
 ) -> None:
     template = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"

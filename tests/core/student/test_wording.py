@@ -1,4 +1,4 @@
-"""Writing a student's answer, and reading it back."""
+"""Writing and parsing a student's answer."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_a_reason_cannot_close_its_own_tag(reason: str, target: str) -> None:
     assert parse_completion(raw, W, target) == ParsedCompletion(1, reason)
 
 
-def test_a_reason_without_the_tag_is_written_as_it_is() -> None:
+def test_a_reason_without_the_tag_is_not_escaped() -> None:
     assert (
         written(0, "see <b> \\ [R1]", "label_first") == "<label>0</label>\n<reason>see <b> \\ [R1]</reason>"
     )
 
 
 @given(data=st.data(), tag=st.sampled_from(CLOSING), target=st.sampled_from(["label_first", "reason_first"]))
-def test_every_reason_is_read_back_whatever_the_tag(data: st.DataObject, tag: str, target: str) -> None:
+def test_every_reason_is_read_back_with_any_tag(data: st.DataObject, tag: str, target: str) -> None:
     letters = sorted({*tag, *"\\/~-+a\n"})
     reason = data.draw(st.text(st.sampled_from(letters), max_size=12) | st.lists(st.just(tag)).map("".join))
     wording = TargetWording(reason_open="(why) ", reason_close=tag)

@@ -1,4 +1,4 @@
-"""Tiny random models on disk, and plain ways of computing what the engine computes cleverly."""
+"""Tiny random models on disk, and plain reference computations for the engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PlainLogits = Callable[[Any, Sequence[int]], torch.Tensor]
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny products gain nothing from threads, and on a busy machine they wait for each other."""
+    """Use one thread: small products gain nothing from more, and on a busy machine threads wait."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -91,7 +91,7 @@ def plain_logits() -> PlainLogits:
 
 @pytest.fixture(scope="session")
 def make_batch() -> MakeBatch:
-    """Random rows that begin with the same tokens, differ in length and bear loss at their end."""
+    """Random rows with a common prefix and different lengths, whose last tokens have weights."""
 
     def make(
         seed: int, *, rows: int = 6, prefix: int = 12, text: int = 20, completion: int = 9
@@ -124,7 +124,7 @@ def adam() -> AdamParams:
 
 @pytest.fixture(scope="session")
 def plain_loss(plain_logits: PlainLogits) -> Callable[[Any, Sequence[Datum]], torch.Tensor]:
-    """The loss as its definition says it: one whole row after another, full logits."""
+    """The loss by its definition: one whole row after another, with full logits."""
 
     def run(model: Any, batch: Sequence[Datum]) -> torch.Tensor:
         total = torch.zeros(())

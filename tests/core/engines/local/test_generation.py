@@ -1,4 +1,4 @@
-"""Generation in batches says what each row would say alone."""
+"""Generation in batches matches generation row by row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_greedy_tokens_are_the_argmax_of_whole_rows(
         assert list(generation.logprobs) == pytest.approx(best.tolist(), abs=1e-4)
 
 
-def test_rows_stop_at_their_own_stop_token_without_it(engine: LocalEngine) -> None:
+def test_each_row_stops_before_its_stop_token(engine: LocalEngine) -> None:
     sampler, prompts = engine.sampler(None), random_prompts(3, rows=8, prefix=12)
     free = sampler.generate(prompts, GenerateParams(max_tokens=12))
     stops = tuple({generation.tokens[i % 12] for i, generation in enumerate(free)})
@@ -51,7 +51,7 @@ def test_rows_stop_at_their_own_stop_token_without_it(engine: LocalEngine) -> No
     assert {generation.finish for generation in stopped} == {"stop"}
 
 
-def test_sampling_depends_on_seed_and_place_not_on_the_batch(engine: LocalEngine) -> None:
+def test_sampling_depends_on_seed_and_position_not_on_the_batch(engine: LocalEngine) -> None:
     sampler, prompts = engine.sampler(None), random_prompts(4, rows=6, prefix=15)
     params = GenerateParams(max_tokens=15, temperature=1.0, seed=3)
     together = sampler.generate(prompts, params)
@@ -78,12 +78,12 @@ def _binned(values: torch.Tensor, common: torch.Tensor) -> list[float]:
     return [*values[common].tolist(), values[~common].sum().item()]
 
 
-def test_no_tokens_wanted_gives_none(engine: LocalEngine) -> None:
+def test_generating_zero_tokens_returns_none(engine: LocalEngine) -> None:
     found = engine.sampler(None).generate([[1, 2]], GenerateParams(max_tokens=0))
     assert (found[0].tokens, found[0].finish) == ((), "length")
 
 
-def test_progress_reaches_all_rows(engine: LocalEngine) -> None:
+def test_progress_ends_at_the_number_of_rows(engine: LocalEngine) -> None:
     seen: list[tuple[int, int]] = []
     prompts = random_prompts(5, rows=70, prefix=4)
     engine.sampler(None).generate(

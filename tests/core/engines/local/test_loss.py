@@ -1,4 +1,4 @@
-"""Packing, the shared prefix and logits only at the loss change speed, never the loss."""
+"""Packing, the shared prefix and logits only at the loss change the speed, not the loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def warmed(engine: LocalEngine, lora: LoraSpec, batch: list[Datum], adam: AdamPa
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("budget", [None, 40])
-def test_loss_and_gradients_are_those_of_whole_rows_one_at_a_time(
+def test_loss_and_gradients_match_whole_rows_run_one_at_a_time(
     make_model: MakeModel,
     make_batch: MakeBatch,
     lora: LoraSpec,
@@ -70,7 +70,7 @@ def test_loss_and_gradients_are_those_of_whole_rows_one_at_a_time(
         ("gemma2", "padded", "full"),
     ],
 )
-def test_each_architecture_takes_the_shortcuts_it_allows(
+def test_each_architecture_uses_the_shortcuts_it_supports(
     make_model: MakeModel, lora: LoraSpec, architecture: str, rows: str, logits: str
 ) -> None:
     session = LocalEngine(make_model(architecture), device="cpu").open(lora, None)
@@ -91,7 +91,7 @@ def test_a_long_shared_prefix_gets_the_gradient_of_every_row(
         assert torch.allclose(grad, plain[name], atol=1e-5 * float(plain[name].norm()))
 
 
-def test_rows_without_loss_count_as_tokens_only(
+def test_rows_without_weights_count_only_as_tokens(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec
 ) -> None:
     session, batch = engine.open(lora, None), make_batch(4)
@@ -102,7 +102,7 @@ def test_rows_without_loss_count_as_tokens_only(
     assert both.tokens == alone.tokens + len(silent.tokens)
 
 
-def test_loss_on_the_first_token_leaves_no_prefix_out(
+def test_a_weight_on_the_first_token_is_in_the_loss(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, plain_loss: PlainLoss
 ) -> None:
     session = engine.open(lora, None)
@@ -111,7 +111,7 @@ def test_loss_on_the_first_token_leaves_no_prefix_out(
     assert session.submit(batch, STILL, step=0).result().loss == pytest.approx(wanted, rel=1e-5)
 
 
-def test_training_learns(
+def test_training_reduces_the_loss(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams
 ) -> None:
     session, batch = engine.open(lora, None), make_batch(6)
@@ -133,7 +133,7 @@ def test_gradient_norm_is_reported_before_clipping(
     assert float(norm) == pytest.approx(1e-3, rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(
+def test_a_loss_that_is_not_finite_stops_training_before_the_update(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams
 ) -> None:
     session, batch = engine.open(lora, None), make_batch(8)
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert all(torch.equal(a, b) for a, b in zip(before, session._weights.values(), strict=True))
 
 
-def test_dropout_of_a_step_is_drawn_from_the_seed_and_the_step(
+def test_dropout_depends_on_seed_and_step(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams
 ) -> None:
     batch = make_batch(9)
@@ -162,7 +162,7 @@ def test_dropout_of_a_step_is_drawn_from_the_seed_and_the_step(
     ("attention", "mlp", "expected"),
     [(True, False, {"self_attn"}), (False, True, {"mlp"}), (True, True, {"self_attn", "mlp"})],
 )
-def test_the_layers_that_were_asked_for_are_trained(
+def test_the_configured_layers_are_trained(
     engine: LocalEngine, attention: bool, mlp: bool, expected: set[str]
 ) -> None:
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_attention=attention, train_mlp=mlp)
@@ -170,7 +170,7 @@ def test_the_layers_that_were_asked_for_are_trained(
     assert {part for name in names for part in name.split(".") if part in {"self_attn", "mlp"}} == expected
 
 
-def test_bf16_training_gives_nearly_the_same_loss_and_learns(
+def test_bf16_training_has_nearly_the_same_loss_and_reduces_it(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams
 ) -> None:
     batch = make_batch(10)
@@ -183,7 +183,7 @@ def test_bf16_training_gives_nearly_the_same_loss_and_learns(
     assert {weight.dtype for weight in session._weights.values()} == {torch.float32}
 
 
-def test_the_output_layer_can_be_trained_where_it_is_its_own(
+def test_an_untied_output_layer_can_be_trained(
     make_model: MakeModel, make_batch: MakeBatch, adam: AdamParams, plain_loss: PlainLoss, tmp_path: Path
 ) -> None:
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
@@ -196,7 +196,7 @@ def test_the_output_layer_can_be_trained_where_it_is_its_own(
     assert restored.submit(batch, STILL, step=2).result() == session.submit(batch, STILL, step=2).result()
 
 
-def test_an_output_layer_that_is_the_embedding_is_not_trained(engine: LocalEngine) -> None:
+def test_a_tied_output_layer_is_rejected(engine: LocalEngine) -> None:
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
     with pytest.raises(ModelError, match=r"set student\.lora\.unembed to false"):
         engine.open(spec, None)

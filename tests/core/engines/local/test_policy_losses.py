@@ -1,4 +1,4 @@
-"""Policy gradients: values and gradients are those of their definitions, by torch's own operations."""
+"""Values and gradients of policy losses match their definitions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def logprobs_of(plain_logits: PlainLogits, model: Any, datum: Datum) -> torch.Te
 
 @pytest.fixture
 def plain_policy(plain_logits: PlainLogits) -> PlainPolicy:
-    """The definitions, one whole row after another."""
+    """The losses by their definitions, one whole row after another."""
 
     def run(model: Any, batch: Sequence[Datum], loss: Loss) -> torch.Tensor:
         total = torch.zeros(())
@@ -62,7 +62,7 @@ def plain_policy(plain_logits: PlainLogits) -> PlainPolicy:
 
 @pytest.mark.parametrize("architecture", ["llama", "granite", "gemma2"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-def test_values_and_gradients_are_those_of_the_definition(
+def test_values_and_gradients_match_the_definition(
     make_model: MakeModel,
     make_batch: MakeBatch,
     plain_logits: PlainLogits,
@@ -91,10 +91,10 @@ def test_values_and_gradients_are_those_of_the_definition(
     assert difference < 1e-5 * scale
 
 
-def test_where_nothing_was_clipped_yet_all_policy_gradients_are_one(
+def test_all_policy_gradients_are_equal_before_anything_is_clipped(
     engine: LocalEngine, make_batch: MakeBatch, plain_logits: PlainLogits, lora: LoraSpec
 ) -> None:
-    """At the weights that sampled, p/q is 1: each is the policy gradient of REINFORCE."""
+    """At the weights that sampled, p/q is 1, so that each equals the policy gradient of REINFORCE."""
     norms = []
     for loss in LOSSES:
         session, rows = engine.open(lora, None), make_batch(4)
@@ -110,7 +110,7 @@ def test_where_nothing_was_clipped_yet_all_policy_gradients_are_one(
     assert norms == pytest.approx([norms[-1]] * 4, rel=1e-4)
 
 
-def test_a_step_along_a_policy_gradient_makes_what_was_rewarded_likelier(
+def test_a_policy_gradient_step_makes_rewarded_tokens_likelier(
     engine: LocalEngine, make_batch: MakeBatch, plain_logits: PlainLogits, lora: LoraSpec, adam: AdamParams
 ) -> None:
     session, rows = engine.open(lora, None), make_batch(5, rows=2)
@@ -137,7 +137,7 @@ def test_a_step_along_a_policy_gradient_makes_what_was_rewarded_likelier(
     assert after[1] < before[1]
 
 
-def test_a_policy_gradient_without_advantages_is_refused(
+def test_a_policy_gradient_without_advantages_is_rejected(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec
 ) -> None:
     with pytest.raises(DataError, match="ppo needs a log-probability and an advantage"):
@@ -147,7 +147,7 @@ def test_a_policy_gradient_without_advantages_is_refused(
 @pytest.mark.parametrize("loss", [CROSS_ENTROPY, *LOSSES], ids=lambda loss: loss.name)
 @pytest.mark.parametrize("advantage", [2.0, -2.0])
 @pytest.mark.parametrize("gap", [-0.5, 0.0, 0.5])
-def test_one_position_s_term_is_that_of_the_tensors(loss: Loss, advantage: float, gap: float) -> None:
+def test_the_scalar_term_equals_the_tensor_term(loss: Loss, advantage: float, gap: float) -> None:
     from core.engines.local.session import LossTerms
 
     at = [torch.tensor([x]) for x in (0.7, -1.5 - gap, advantage)]
@@ -157,7 +157,7 @@ def test_one_position_s_term_is_that_of_the_tensors(loss: Loss, advantage: float
     assert float(values[0]) == pytest.approx(0.7 * loss.term(-1.5, -1.5 - gap, advantage))
 
 
-def test_the_lent_weights_are_those_of_the_session(
+def test_weights_saved_for_a_sampler_are_those_of_the_session(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams, tmp_path: Any
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)
@@ -168,7 +168,7 @@ def test_the_lent_weights_are_those_of_the_session(
     assert session.tip == saved
 
 
-def test_another_training_begins_with_a_state_s_weights_alone(
+def test_a_state_can_be_opened_without_its_optimizer(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams, tmp_path: Any
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)

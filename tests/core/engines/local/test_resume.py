@@ -1,4 +1,4 @@
-"""A stopped and restored run is the run that was never stopped, to the bit."""
+"""A restored run equals the uninterrupted run bit for bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def straight(
 def continued(
     source: ModelSource, folder: str, adam: AdamParams, batches: list[list[Datum]], start: int
 ) -> str:
-    """Continue from a state to the end and return the adapter's digest; runs in a process of its own."""
+    """Continue from a state to the end and return the adapter's digest; runs in another process."""
     engine = LocalEngine(source, device="cpu", train_dtype="float32", threads=1)
     session = engine.open(DROPPING, StateRef(folder))
     for step in range(start, len(batches)):
@@ -59,7 +59,7 @@ def test_restoring_at_every_boundary_gives_the_same_adapter(
         )
 
 
-def test_a_fresh_process_continues_to_the_bit(
+def test_a_new_process_continues_bit_for_bit(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path
 ) -> None:
     batches = [make_batch(step, rows=3) for step in range(STEPS)]
@@ -69,7 +69,7 @@ def test_a_fresh_process_continues_to_the_bit(
     assert digest == made[-1].digest
 
 
-def test_the_start_depends_on_the_seed_alone(engine: LocalEngine, tmp_path: Path) -> None:
+def test_initial_weights_depend_only_on_the_seed(engine: LocalEngine, tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = engine.open(DROPPING, None).save(tmp_path / "a", step=0)
     torch.manual_seed(2)
@@ -79,7 +79,7 @@ def test_the_start_depends_on_the_seed_alone(engine: LocalEngine, tmp_path: Path
     assert engine.open(other, None).save(tmp_path / "c", step=0).digest != first.digest
 
 
-def test_tip_is_the_checkpoint_whose_weights_are_held(
+def test_tip_is_the_checkpoint_whose_weights_the_session_holds(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path
 ) -> None:
     session = engine.open(DROPPING, None)
@@ -93,7 +93,7 @@ def test_tip_is_the_checkpoint_whose_weights_are_held(
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_the_adapter_is_in_pefts_layout_and_names_the_model_as_the_config_did(
+def test_the_adapter_is_in_pefts_layout_and_names_the_configured_model(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path, plain_logits: PlainLogits
 ) -> None:
     source = ModelSource(engine.local_model.folder, engine.local_model.digest, "package://some/model.gguf")
@@ -115,7 +115,7 @@ def test_the_adapter_is_in_pefts_layout_and_names_the_model_as_the_config_did(
     assert not torch.allclose(untrained, loaded, atol=1e-2)
 
 
-def test_a_state_has_no_pickles_and_says_what_decided_its_bits(
+def test_a_state_has_no_pickles_and_records_its_fingerprint(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path
 ) -> None:
     session = engine.open(DROPPING, None)
@@ -138,7 +138,7 @@ def test_a_state_has_no_pickles_and_says_what_decided_its_bits(
     assert len(moments) == 3 * len(session._weights)
 
 
-def test_a_state_of_another_adapter_or_model_is_refused(
+def test_a_state_of_another_adapter_or_model_is_rejected(
     engine: LocalEngine, lora: LoraSpec, tmp_path: Path
 ) -> None:
     saved = engine.open(lora, None).save(tmp_path, step=0)
@@ -150,7 +150,7 @@ def test_a_state_of_another_adapter_or_model_is_refused(
 
 
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "adapter/adapter_model.safetensors"])
-def test_a_state_with_a_file_missing_is_refused_with_its_name(
+def test_a_state_with_a_missing_file_is_rejected_by_name(
     engine: LocalEngine, lora: LoraSpec, tmp_path: Path, name: str
 ) -> None:
     saved = engine.open(lora, None).save(tmp_path, step=0)
@@ -159,7 +159,7 @@ def test_a_state_with_a_file_missing_is_refused_with_its_name(
         engine.open(lora, saved.state)
 
 
-def test_training_leaves_an_open_sampler_alone(
+def test_training_does_not_change_an_open_sampler(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path
 ) -> None:
     session = engine.open(DROPPING, None)

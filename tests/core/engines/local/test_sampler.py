@@ -1,4 +1,4 @@
-"""Scores and sequences come out as if each row had been run whole and alone."""
+"""Scores match those of each row run whole and alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def by_definition(model: Any, plain: PlainLogits, prompt: Sequence[int], choice:
     [("llama", kind) for kind in CHOICES]
     + [(name, "different heads") for name in ARCHITECTURES if name != "llama"],
 )
-def test_scores_are_those_of_whole_rows(
+def test_scores_match_whole_rows(
     make_model: MakeModel, plain_logits: PlainLogits, architecture: str, kind: str
 ) -> None:
     source, choices = make_model(architecture), CHOICES[kind]
@@ -55,7 +55,7 @@ def test_scores_are_those_of_whole_rows(
 
 
 @pytest.mark.parametrize("prefix", [0, 3, 50])
-def test_sequences_are_scored_whole_whatever_they_share(
+def test_sequences_are_scored_whole_with_any_shared_prefix(
     engine: LocalEngine, plain_logits: PlainLogits, prefix: int
 ) -> None:
     sequences = [*random_prompts(4, rows=5, prefix=prefix), [7], [7, 8]][: 5 if prefix == 50 else 7]
@@ -76,21 +76,21 @@ def test_small_packs_give_the_same_scores(make_model: MakeModel) -> None:
         assert a == pytest.approx(b, abs=1e-5)
 
 
-def test_identical_prompts_score_alike(engine: LocalEngine) -> None:
+def test_identical_prompts_have_identical_scores(engine: LocalEngine) -> None:
     prompt = random_prompts(6, rows=1, prefix=10)[0]
     scores = engine.sampler(None).score([prompt] * 3, [(1,), (2,)]).logprobs
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert scores[0] == pytest.approx(scores[2], abs=1e-6)
 
 
-def test_nothing_to_score_gives_nothing(engine: LocalEngine) -> None:
+def test_no_prompts_give_no_scores(engine: LocalEngine) -> None:
     sampler = engine.sampler(None)
     assert sampler.score([], [(1,)]).logprobs == ()
     assert sampler.score([[1, 2]], []).logprobs == ((),)
     assert sampler.logprobs([]) == []
 
 
-def test_an_empty_prompt_or_choice_is_refused_with_its_place(engine: LocalEngine) -> None:
+def test_an_empty_prompt_or_choice_is_rejected_with_its_index(engine: LocalEngine) -> None:
     sampler = engine.sampler(None)
     with pytest.raises(DataError, match="prompt 1 has no tokens"):
         sampler.score([[1], []], [(1,)])
@@ -98,7 +98,7 @@ def test_an_empty_prompt_or_choice_is_refused_with_its_place(engine: LocalEngine
         sampler.score([[1]], [()])
 
 
-def test_progress_counts_prompts_up_to_all_of_them(engine: LocalEngine) -> None:
+def test_progress_counts_prompts_to_the_last(engine: LocalEngine) -> None:
     seen: list[tuple[int, int]] = []
     engine.sampler(None).score(
         random_prompts(7, 6, 10),
@@ -109,12 +109,12 @@ def test_progress_counts_prompts_up_to_all_of_them(engine: LocalEngine) -> None:
     assert {total for _, total in seen} == {6}
 
 
-def test_choices_that_share_all_but_the_last_token_cost_one_pass() -> None:
+def test_choices_that_share_all_but_the_last_token_need_one_pass() -> None:
     assert choice_plan(CHOICES["all but the last token shared"]).heads == ((5, 6),)
     assert choice_plan(CHOICES["one choice begins another"]).heads == ((5, 6),)
     assert len(choice_plan(CHOICES["different heads"]).heads) == 2
 
 
-def test_a_sampler_over_a_missing_adapter_says_where_it_looked(engine: LocalEngine) -> None:
+def test_a_missing_adapter_is_an_error_with_its_folder(engine: LocalEngine) -> None:
     with pytest.raises(ModelError, match=r"/nowhere.*adapter_model\.safetensors is missing"):
         engine.sampler(SamplerRef("/nowhere"))

@@ -48,7 +48,7 @@ def resolve_into(cache: Path) -> str:
 
 
 @pytest.mark.slow
-def test_after_a_killed_conversion_two_processes_at_once_get_one_whole_model(
+def test_two_processes_convert_a_model_once_after_a_killed_conversion(
     smollm2: ModelSource, tmp_path: Path
 ) -> None:
     context, models = multiprocessing.get_context("spawn"), tmp_path / "models"
@@ -67,7 +67,7 @@ def test_after_a_killed_conversion_two_processes_at_once_get_one_whole_model(
     assert [path.name for path in models.iterdir() if path.is_dir()] == [smollm2.folder.name]
 
 
-def test_scores_are_those_of_whole_rows(engine: LocalEngine, prompts: list[list[int]]) -> None:
+def test_scores_match_whole_rows(engine: LocalEngine, prompts: list[list[int]]) -> None:
     sampler = engine.sampler(None)
     scores = sampler.score(prompts, [(32,), (33,)]).logprobs
     for prompt, row in zip(prompts, scores, strict=True):
@@ -77,7 +77,7 @@ def test_scores_are_those_of_whole_rows(engine: LocalEngine, prompts: list[list[
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_training_learns_the_label(
+def test_training_makes_the_label_likelier(
     smollm2: ModelSource, prompts: list[list[int]], tmp_path: Path, dtype: str
 ) -> None:
     engine = LocalEngine(smollm2, device="cpu", train_dtype=dtype)

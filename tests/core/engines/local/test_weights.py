@@ -1,4 +1,4 @@
-"""A base model is found by its name, and what is not found is said with its place and remedy."""
+"""A base model is found by its name; errors name the place and a remedy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from core.errors import ModelError
 from tests.core.engines.local.conftest import MakeModel
 
 
-def test_a_folder_is_taken_as_it_is(make_model: MakeModel, tmp_path: Path) -> None:
+def test_a_folder_is_used_in_place(make_model: MakeModel, tmp_path: Path) -> None:
     source = make_model("llama")
     again = resolve_model(str(source.folder), cache=tmp_path)
     assert (again.folder, again.spec, again.digest) == (source.folder, str(source.folder), source.digest)
 
 
-def test_the_digest_follows_the_contents_and_not_the_place(make_model: MakeModel, tmp_path: Path) -> None:
+def test_the_digest_depends_on_contents_not_on_the_folder(make_model: MakeModel, tmp_path: Path) -> None:
     source = make_model("llama")
     copy = tmp_path / "copy"
     shutil.copytree(source.folder, copy)
@@ -36,7 +36,7 @@ def test_the_digest_follows_the_contents_and_not_the_place(make_model: MakeModel
     assert resolve_model(str(copy), cache=tmp_path / "cache").digest != source.digest
 
 
-def test_the_digest_follows_the_configuration(make_model: MakeModel, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_configuration(make_model: MakeModel, tmp_path: Path) -> None:
     source = make_model("llama")
     copy = tmp_path / "copy"
     shutil.copytree(source.folder, copy)
@@ -54,12 +54,12 @@ def test_the_digest_follows_the_configuration(make_model: MakeModel, tmp_path: P
         ("./missing.gguf", r"nothing is at .*/missing\.gguf"),
     ],
 )
-def test_what_is_not_found_is_said_with_its_remedy(spec: str, message: str, tmp_path: Path) -> None:
+def test_a_model_that_is_not_found_is_an_error_with_a_remedy(spec: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message):
         resolve_model(spec, cache=tmp_path)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no config\.json"):
         resolve_model(str(tmp_path), cache=tmp_path)
 
@@ -72,7 +72,7 @@ def test_a_config_that_cannot_be_read_is_named(make_model: MakeModel, tmp_path: 
         resolve_model(str(folder), cache=tmp_path / "cache")
 
 
-def test_weights_that_were_cut_short_are_named(make_model: MakeModel, tmp_path: Path) -> None:
+def test_truncated_weights_are_named(make_model: MakeModel, tmp_path: Path) -> None:
     from core.engines.local import LocalEngine
 
     folder = shutil.copytree(make_model("llama").folder, tmp_path / "model")
@@ -82,13 +82,13 @@ def test_weights_that_were_cut_short_are_named(make_model: MakeModel, tmp_path: 
         LocalEngine(resolve_model(str(folder), cache=tmp_path / "cache"), device="cpu").sampler(None)
 
 
-def test_a_wrong_file_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_a_wrong_file_name_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "Small-Model.gguf").write_bytes(b"")
     with pytest.raises(ModelError, match=r"nearest: Small-Model\.gguf"):
         resolve_model(str(tmp_path / "Smal-Model.gguf"), cache=tmp_path)
 
 
-def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_is_not_gguf_is_rejected_and_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
     with pytest.raises(ModelError, match="cannot be read as a GGUF model"):
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path) ->
     assert not [path for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()]
 
 
-def test_the_hub_gets_the_token_under_any_of_its_names(
+def test_the_hub_token_is_read_from_any_of_its_variables(
     monkeypatch: pytest.MonkeyPatch, make_model: MakeModel, tmp_path: Path
 ) -> None:
     asked: list[tuple[str, str | None]] = []
@@ -114,7 +114,7 @@ def test_the_hub_gets_the_token_under_any_of_its_names(
     assert asked == [("some/model", "value of HUGGINGFACE_HUB_TOKEN"), ("some/model", "value of HF_TOKEN")]
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_with_a_way_out(
+def test_an_unreachable_hub_is_an_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def download(spec: str, **_: object) -> str:
@@ -126,7 +126,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_a_way_out(
     assert caught.value.exit_code == 2
 
 
-def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     final = tmp_path / "model"
 
     def killed() -> None:
@@ -154,7 +154,7 @@ def test_finding_a_model_does_not_import_torch(make_model: MakeModel, tmp_path: 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_without_torch_the_engine_says_what_to_install(
+def test_without_torch_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, make_model: MakeModel
 ) -> None:
     from core.engines.local import LocalEngine
@@ -165,7 +165,7 @@ def test_without_torch_the_engine_says_what_to_install(
         engine.sampler(None)
 
 
-def test_the_real_model_has_what_the_quickstart_counts_on(smollm2: ModelSource) -> None:
+def test_the_real_model_has_what_the_quickstart_needs(smollm2: ModelSource) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
@@ -174,7 +174,7 @@ def test_the_real_model_has_what_the_quickstart_counts_on(smollm2: ModelSource) 
 
 
 @pytest.mark.parametrize("damage", ["", "0" * 64, "\ud800", None])
-def test_a_damaged_note_of_a_files_digest_is_not_believed(tmp_path: Path, damage: str | None) -> None:
+def test_a_damaged_digest_cache_entry_is_ignored(tmp_path: Path, damage: str | None) -> None:
     model, cache = tmp_path / "model.bin", tmp_path / "cache"
     model.write_bytes(b"weights")
     digest = file_digest(model, cache)
@@ -188,9 +188,7 @@ def test_a_damaged_note_of_a_files_digest_is_not_believed(tmp_path: Path, damage
     assert file_digest(model, cache) == digest
 
 
-def test_a_files_digest_is_looked_up_where_it_was_noted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_files_digest_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(b"weights")
     digest = file_digest(model, tmp_path / "cache")
@@ -211,14 +209,14 @@ def replaced_by_rename(model: Path, other: bytes) -> None:
 
 
 def replaced_in_place(model: Path, other: bytes) -> None:
-    """As `rsync --inplace --times` does: the inode stays."""
+    """As `rsync --inplace --times` does: the inode is the same."""
     stat = model.stat()
     model.write_bytes(other)
     os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def replaced_by_link(model: Path, other: bytes) -> None:
-    """A link in the place of the file, to another file of the same times."""
+    """A link to another file with the same times, in place of the file."""
     new = model.with_name("new")
     new.write_bytes(other)
     shutil.copystat(model, new)
@@ -231,7 +229,7 @@ REPLACED = (replaced_by_rename, replaced_in_place, replaced_by_link)
 
 @pytest.mark.parametrize("replace", REPLACED)
 @pytest.mark.parametrize("size", [7, 5_000_000])
-def test_a_file_of_the_same_size_and_time_gets_a_digest_of_its_own(
+def test_another_file_of_the_same_size_and_time_has_its_own_digest(
     tmp_path: Path, replace: Callable[[Path, bytes], None], size: int
 ) -> None:
     model, cache = tmp_path / "model.bin", tmp_path / "cache"
@@ -247,7 +245,7 @@ def test_a_file_of_the_same_size_and_time_gets_a_digest_of_its_own(
 
 @pytest.mark.parametrize("replace", REPLACED)
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_model_whose_file_is_replaced_at_the_same_size_and_time_is_another(
+def test_a_model_file_replaced_at_the_same_size_and_time_changes_the_digest(
     make_model: MakeModel, tmp_path: Path, name: str, replace: Callable[[Path, bytes], None]
 ) -> None:
     folder = shutil.copytree(make_model("llama").folder, tmp_path / "model")
@@ -260,7 +258,7 @@ def test_a_model_whose_file_is_replaced_at_the_same_size_and_time_is_another(
 
 
 @pytest.mark.parametrize("replace", REPLACED)
-def test_a_gguf_that_is_replaced_at_the_same_size_and_time_is_converted_again(
+def test_a_gguf_replaced_at_the_same_size_and_time_is_converted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path, bytes], None]
 ) -> None:
     def converted(path: Path, folder: Path) -> None:
@@ -277,7 +275,7 @@ def test_a_gguf_that_is_replaced_at_the_same_size_and_time_is_converted_again(
     assert (second / "model.safetensors").read_bytes() == b"other"
 
 
-def test_a_digest_that_version_0_1_remembered_is_not_believed(tmp_path: Path) -> None:
+def test_a_digest_cached_by_version_0_1_is_ignored(tmp_path: Path) -> None:
     model, cache = tmp_path / "model.bin", tmp_path / "cache"
     model.write_bytes(b"weights")
     stat = model.stat()
@@ -289,7 +287,7 @@ def test_a_digest_that_version_0_1_remembered_is_not_believed(tmp_path: Path) ->
     assert file_digest(model, cache) == hashlib.sha256(b"weights").hexdigest()
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_no_error(tmp_path: Path) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(b"weights")
     digest = file_digest(model, tmp_path / "cache")
@@ -298,7 +296,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "converted.json"])
 @pytest.mark.parametrize("data", [None, b"", b"altered"])
-def test_a_converted_model_that_was_damaged_is_converted_again(
+def test_a_damaged_converted_model_is_converted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes | None
 ) -> None:
     times: list[Path] = []

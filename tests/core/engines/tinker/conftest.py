@@ -24,7 +24,7 @@ MakeEngine = Callable[..., TinkerEngine]
 
 @pytest.fixture
 def server() -> Iterator[tinker.TinkerServer]:
-    """The server, well behaved at the beginning and at the end of a test."""
+    """The server, without faults at the beginning and at the end of a test."""
     yield tinker_client.fresh_server()
     tinker_client.fresh_server()
 
@@ -36,7 +36,7 @@ def connected(server: tinker.TinkerServer) -> Connection:
 
 @pytest.fixture
 def waits() -> list[str]:
-    """What the engine says while it waits."""
+    """The messages that the engine reports while it waits."""
     return []
 
 
@@ -79,7 +79,7 @@ def adam() -> AdamParams:
 
 @pytest.fixture(scope="session")
 def batches() -> list[list[Datum]]:
-    """Eight batches of random rows whose last tokens bear the loss."""
+    """Eight batches of random rows whose last tokens have weights."""
     rng = random.Random(3)
     return [[_datum(rng, rows=4) for _ in range(4)] for _ in range(8)]
 
@@ -105,7 +105,7 @@ def choices() -> list[tuple[int, ...]]:
 
 
 def rated(adam: AdamParams, step: int) -> AdamParams:
-    """A learning rate that tells the step."""
+    """A learning rate that identifies the step."""
     return replace(adam, learning_rate=adam.learning_rate / (step + 1))
 
 

@@ -1,4 +1,4 @@
-"""What lies on the server can be listed, removed, and kept for ever or for a time."""
+"""Checkpoints on a server are listed, removed, and kept forever or for a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def listed(engine: TinkerEngine, saved: Checkpoint) -> dict[str, RemoteCheckpoin
     return {each.kind: each for each in engine.checkpoints() if each.location in paths}
 
 
-def test_both_parts_are_listed_with_size_expiry_and_step(engine: TinkerEngine, saved: Checkpoint) -> None:
+def test_state_and_weights_are_listed_with_size_expiry_and_step(
+    engine: TinkerEngine, saved: Checkpoint
+) -> None:
     found = listed(engine, saved)
     assert set(found) == {"state", "sampler"}
     for each in found.values():
@@ -41,7 +43,7 @@ def test_the_latest_is_listed_first(engine: TinkerEngine, saved: Checkpoint) -> 
     assert times == sorted(times, reverse=True)
 
 
-def test_more_than_a_page_is_listed(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
+def test_all_pages_are_listed(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
     session = engine.open(lora, None)
     saves = [session.save(folder, step=step) for step in range(55)]
     found = {each.location for each in engine.checkpoints()}
@@ -49,13 +51,13 @@ def test_more_than_a_page_is_listed(engine: TinkerEngine, lora: LoraSpec, folder
     assert {save.state.location for save in saves} <= found
 
 
-def test_what_is_kept_has_no_end(engine: TinkerEngine, saved: Checkpoint) -> None:
+def test_a_kept_checkpoint_never_expires(engine: TinkerEngine, saved: Checkpoint) -> None:
     engine.keep(saved)
     assert [each.expires for each in listed(engine, saved).values()] == [None, None]
     engine.keep(saved)
 
 
-def test_what_never_ends_is_kept_without_asking(
+def test_a_checkpoint_without_expiry_is_kept_without_a_request(
     make_engine: MakeEngine, lora: LoraSpec, folder: Path
 ) -> None:
     engine = make_engine(settings=TinkerSettings(checkpoint_ttl_days=None))
@@ -64,7 +66,7 @@ def test_what_never_ends_is_kept_without_asking(
     assert [each.expires for each in listed(engine, saved).values()] == [None, None]
 
 
-def test_what_is_removed_is_gone(engine: TinkerEngine, saved: Checkpoint) -> None:
+def test_a_removed_checkpoint_is_gone(engine: TinkerEngine, saved: Checkpoint) -> None:
     engine.remove(saved.state.location)
     assert set(listed(engine, saved)) == {"sampler"}
     assert not engine.checkpoint_exists(saved)

@@ -1,4 +1,4 @@
-"""Completions and log-probabilities of sequences from a server are the local engine's."""
+"""Completions and log-probabilities of sequences from a server match the local engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers.tinker_records import prompt_hash
 Rows = list[tuple[int, ...]]
 
 
-def test_log_probabilities_of_sequences_are_the_local_engine_s(
+def test_sequence_log_probabilities_match_the_local_engine(
     sampler: TinkerSampler, base: LocalSampler, prompts: Rows
 ) -> None:
     rows = [*prompts, (5,)]
@@ -33,7 +33,7 @@ def test_log_probabilities_that_fail_are_an_error(
         sampler.logprobs(prompts)
 
 
-def test_greedy_completions_are_the_local_engine_s(
+def test_greedy_completions_match_the_local_engine(
     sampler: TinkerSampler, base: LocalSampler, prompts: Rows
 ) -> None:
     free = base.generate(prompts, GenerateParams(max_tokens=8))
@@ -71,7 +71,7 @@ def test_a_completion_ends_at_its_first_stop_token(
     assert (found.tokens, found.logprobs, found.finish, found.stop) == kept
 
 
-def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: Rows) -> None:
+def test_a_seed_is_reproducible_and_rows_differ(sampler: TinkerSampler, prompts: Rows) -> None:
     same = [prompts[0]] * 6
     params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
     first, again = sampler.generate(same, params), sampler.generate(same, params)
@@ -80,7 +80,7 @@ def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: 
     assert sampler.generate(same, GenerateParams(max_tokens=8, temperature=3.0, seed=5)) != first
 
 
-def test_answers_to_one_prompt_are_one_request_that_computes_it_once(
+def test_equal_adjacent_prompts_are_one_request(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     before, asked = sampler.usage, len(server.samples())
@@ -97,7 +97,7 @@ def test_answers_to_one_prompt_are_one_request_that_computes_it_once(
     assert sorted(told) == [(4, 8), (8, 8)]
 
 
-def test_a_request_that_fails_costs_the_answers_of_its_prompt_only(
+def test_a_failed_request_loses_only_the_answers_of_its_prompt(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[1])])
@@ -106,7 +106,7 @@ def test_a_request_that_fails_costs_the_answers_of_its_prompt_only(
     assert {g.error for g in said[2:]} == {"RuntimeError: the server was told to fail"}
 
 
-def test_a_completion_that_fails_has_no_tokens_and_says_why(
+def test_a_failed_completion_has_no_tokens_and_a_reason(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[4])])

@@ -1,4 +1,4 @@
-"""Key, server and model are checked before any work, each with one sentence."""
+"""Key, server and model are checked before any work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_missing_key_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-abc", "abc", "TML-abc"])
-def test_a_malformed_key_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_a_malformed_key_is_rejected_and_not_printed(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     with pytest.raises(ConfigError, match="keys begin with tml- or eyJ") as caught:
         environment_key(monkeypatch, key)
     assert key not in str(caught.value)
@@ -57,13 +57,15 @@ def test_the_key_is_in_no_representation() -> None:
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_one_server_has_one_address(monkeypatch: pytest.MonkeyPatch, given: str, normalized: str) -> None:
+def test_addresses_of_a_server_are_normalized(
+    monkeypatch: pytest.MonkeyPatch, given: str, normalized: str
+) -> None:
     assert server_address(given) == normalized
     monkeypatch.setenv("TINKER_BASE_URL", given)
     assert server_address() == normalized
 
 
-def test_the_config_precedes_the_environment_and_that_the_hosted_service(
+def test_the_config_overrides_the_environment_and_that_the_hosted_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert server_address().startswith("https://tinker.thinkingmachines.dev/")
@@ -73,7 +75,7 @@ def test_the_config_precedes_the_environment_and_that_the_hosted_service(
 
 
 @pytest.mark.parametrize("address", ["tinker.example", "ftp://x", "http://", "http://a:b", "https://a?b=c"])
-def test_a_malformed_address_is_refused_with_its_source(
+def test_a_malformed_address_is_rejected_with_its_source(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     with pytest.raises(ConfigError, match=r"^student\.engine\.base_url is .* not a server's address"):
@@ -94,7 +96,7 @@ def test_an_unreachable_server_is_an_error_at_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["unauthorized", "forbidden"])
-def test_a_key_that_the_server_refuses_is_the_user_s_business(server: tinker.TinkerServer, kind: str) -> None:
+def test_a_key_that_the_server_rejects_is_a_config_error(server: tinker.TinkerServer, kind: str) -> None:
     server.fail(kind)  # type: ignore[arg-type]
     # The SDK keeps one client for each key: another one, so that this is a new client.
     engine = TinkerEngine(MODEL, Connection(server.base_url, f"tml-{kind}"))
@@ -102,18 +104,18 @@ def test_a_key_that_the_server_refuses_is_the_user_s_business(server: tinker.Tin
         engine.check()
 
 
-def test_a_served_model_passes(engine: TinkerEngine) -> None:
+def test_a_model_that_the_server_has_passes_the_check(engine: TinkerEngine) -> None:
     engine.check()
 
 
 @pytest.mark.parametrize("wrong", ["tiny/bose", "Tiny-Base", "completely different"])
-def test_a_wrong_model_is_answered_with_the_nearest(connected: Connection, wrong: str) -> None:
+def test_a_wrong_model_is_an_error_with_the_nearest_names(connected: Connection, wrong: str) -> None:
     with pytest.raises(ModelError, match=f"does not serve '{wrong}'; nearest: .*tiny/base"):
         TinkerEngine(wrong, connected).check()
 
 
-def test_nothing_is_sent_but_what_was_asked(server: tinker.TinkerServer) -> None:
-    """The SDK's telemetry is off, in a process of its own since it reads the setting once."""
+def test_the_sdk_sends_no_telemetry(server: tinker.TinkerServer) -> None:
+    """Runs in another process, since the SDK reads the setting once."""
     script = (
         "import sys; from core.engines.tinker import Connection, TinkerEngine, server_address\n"
         "from core.engines import LoraSpec\n"
@@ -127,7 +129,7 @@ def test_nothing_is_sent_but_what_was_asked(server: tinker.TinkerServer) -> None
     assert server.counts().calls.get("telemetry", 0) == before
 
 
-def test_the_identity_is_server_and_model(connected: Connection, engine: TinkerEngine) -> None:
+def test_the_identity_consists_of_server_and_model(connected: Connection, engine: TinkerEngine) -> None:
     identity = engine.identity
     assert (identity.kind, identity.server) == ("tinker", connected.server)
     assert identity != TinkerEngine("tiny/other", connected).identity

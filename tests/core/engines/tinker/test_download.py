@@ -24,7 +24,7 @@ Rows = list[tuple[int, ...]]
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four megabytes are allowed."""
+    """Allow downloads of four megabytes."""
     monkeypatch.setattr(checkpoints, "LARGEST", 4 << 20)
 
 
@@ -43,7 +43,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "run" / "adapter"
 
 
-def test_a_download_is_peft_s_two_files_with_checksums(
+def test_a_download_has_pefts_two_files_with_checksums(
     engine: TinkerEngine, saved: Checkpoint, target: Path
 ) -> None:
     adapter = engine.download_adapter(saved, target)
@@ -54,7 +54,7 @@ def test_a_download_is_peft_s_two_files_with_checksums(
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_it_loads_with_every_module_that_was_trained(
+def test_a_downloaded_adapter_loads_with_every_trained_module(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, target: Path
 ) -> None:
     engine.download_adapter(saved, target)
@@ -62,7 +62,7 @@ def test_it_loads_with_every_module_that_was_trained(
     assert check_fits(target, local.local_model, lora) == 28
 
 
-def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
+def test_missing_target_modules_are_derived_from_the_weights(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, target: Path
 ) -> None:
     assert engine.download_adapter(saved, target).completed == ()
@@ -77,7 +77,7 @@ def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
-def test_files_in_another_layout_are_refused(
+def test_files_in_another_layout_are_rejected(
     engine: TinkerEngine, saved: Checkpoint, target: Path, file: str
 ) -> None:
     engine.download_adapter(saved, target)
@@ -88,7 +88,7 @@ def test_files_in_another_layout_are_refused(
 
 
 @pytest.mark.parametrize("switch", ["train_mlp", "train_attention"])
-def test_an_adapter_of_other_modules_does_not_pass_for_it(
+def test_an_adapter_of_other_modules_is_rejected(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, target: Path, switch: str
 ) -> None:
     less = replace(lora, train_mlp=switch != "train_mlp", train_attention=switch != "train_attention")
@@ -98,7 +98,7 @@ def test_an_adapter_of_other_modules_does_not_pass_for_it(
         check_fits(target, local.local_model, lora)
 
 
-def test_it_scores_as_on_the_server(
+def test_a_downloaded_adapter_scores_as_on_the_server(
     engine: TinkerEngine,
     local: LocalEngine,
     saved: Checkpoint,
@@ -115,7 +115,7 @@ def test_it_scores_as_on_the_server(
     assert max(score_differences(base, here).values()) > 0.1
 
 
-def test_rows_that_cannot_be_compared_are_left_out(
+def test_score_differences_leave_out_failed_and_bounded_rows(
     monkeypatch: pytest.MonkeyPatch,
     engine: TinkerEngine,
     server: tinker.TinkerServer,
@@ -180,7 +180,7 @@ def test_more_bytes_than_allowed_are_not_downloaded(
 
 @pytest.fixture
 def archive_url(server: tinker.TinkerServer, saved: Checkpoint) -> str:
-    """The link to a checkpoint's archive, as SDKs before 0.38 are given it."""
+    """The link to a checkpoint's archive, as SDKs before 0.38 receive it."""
     run, kind, name = saved.sampler.location.removeprefix("tinker://").split("/")
     url = f"{server.base_url}/api/v1/training_runs/{run}/checkpoints/{kind}/{name}/archive"
     with urllib.request.urlopen(urllib.request.Request(url, headers={"X-API-Key": tinker.KEY})) as reply:
@@ -201,7 +201,7 @@ def test_an_archive_is_unpacked(archive_url: str, tmp_path: Path, out: Path) -> 
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_only_peft_s_files_of_an_archive_are_unpacked(
+def test_only_pefts_files_of_an_archive_are_unpacked(
     server: tinker.TinkerServer,
     archive_url: str,
     tmp_path: Path,
@@ -215,7 +215,7 @@ def test_only_peft_s_files_of_an_archive_are_unpacked(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.tar"]
 
 
-def test_links_and_too_many_bytes_in_an_archive_are_refused(
+def test_links_and_too_many_bytes_in_an_archive_are_rejected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Path
 ) -> None:
     (tmp_path / CONFIG).write_text("{}")
@@ -253,7 +253,7 @@ def test_only_secure_links_of_a_secure_server_are_followed(url: str, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_that_fails_may_pass(
+def test_a_failed_download_is_a_passing_error(
     server: tinker.TinkerServer, archive_url: str, tmp_path: Path
 ) -> None:
     kinds: tuple[FaultKind, ...] = ("unavailable", "drop")

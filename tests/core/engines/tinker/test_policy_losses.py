@@ -1,4 +1,4 @@
-"""Policy gradients on a server: what is sent, what is computed, and weights lent to a sampler."""
+"""Policy gradients on a server: what is sent, what is computed, and weights for a sampler."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_advantages(batch: Sequence[Datum], local: LocalEngine, seed: int) -> li
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-def test_policy_gradients_are_the_local_engine_s(
+def test_policy_gradients_match_the_local_engine(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     local: LocalEngine,
@@ -58,7 +58,7 @@ def test_policy_gradients_are_the_local_engine_s(
     assert {row.loss_fn for row in server.steps(newest(server))} == {loss.name}
 
 
-def test_lent_weights_are_the_session_s_and_soon_forgotten(
+def test_weights_saved_for_a_sampler_are_the_sessions_and_expire_soon(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     local: LocalEngine,
@@ -80,7 +80,7 @@ def test_lent_weights_are_the_session_s_and_soon_forgotten(
     assert session.submit(batches[1], adam, step=1).result().tokens
 
 
-def test_a_state_s_weights_without_its_optimiser(
+def test_a_state_is_opened_without_its_optimizer(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,

@@ -1,4 +1,4 @@
-"""However a session is lost, a new one from the last saved state goes on: nothing skipped, nothing twice."""
+"""A new session continues from the last saved state: no step is skipped or repeated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train(
     folder: Path,
     disturb: Callable[[int, TinkerSession], None] = lambda step, session: None,
 ) -> tuple[list[tuple[int, float]], int]:
-    """Train as the pipeline does, segment by segment; gives the steps' losses and how often it began anew."""
+    """Train segment by segment, as the pipeline does; return the steps' losses and the number of restarts."""
     last: Checkpoint | None = None
     rows: list[tuple[int, float]] = []
     session: TinkerSession | None = None
@@ -84,7 +84,7 @@ def lineage(server: tinker.TinkerServer) -> list[Stepped]:
 def undisturbed(
     lora: LoraSpec, adam: AdamParams, batches: Batches, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[int, float]]:
-    """Steps and losses of a run to which nothing happens."""
+    """Steps and losses of a run without failures."""
     connection = Connection(tinker_client.fresh_server().base_url, tinker.KEY)
     engine = TinkerEngine(tinker_client.NAME, connection)
     return train(engine, lora, adam, batches, tmp_path_factory.mktemp("undisturbed"))[0]
@@ -92,7 +92,7 @@ def undisturbed(
 
 @pytest.mark.parametrize("how", list(LOSSES))
 @pytest.mark.parametrize("at", [0, 3])
-def test_a_lost_session_is_gone_on_with_from_the_last_state(
+def test_a_lost_session_continues_from_the_last_state(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
@@ -133,7 +133,7 @@ def test_a_connection_that_drops_needs_no_new_session(
     assert [row.step for row in lineage(server)] == list(range(STEPS))
 
 
-def test_the_optimiser_is_restored(
+def test_the_optimizer_is_restored(
     engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, folder: Path
 ) -> None:
     session = engine.open(lora, None)
@@ -146,7 +146,7 @@ def test_the_optimiser_is_restored(
         assert there.loss == pytest.approx(here.loss, abs=1e-5)
 
 
-def test_after_a_failure_every_call_raises_it_and_nothing_is_on_its_way(
+def test_after_a_failure_every_call_raises_it_and_no_request_is_in_flight(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
@@ -170,7 +170,7 @@ def test_after_a_failure_every_call_raises_it_and_nothing_is_on_its_way(
             call()
 
 
-def test_a_save_behind_a_failed_step_says_what_failed(
+def test_a_save_after_a_failed_step_raises_the_steps_error(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
@@ -187,7 +187,7 @@ def test_a_save_behind_a_failed_step_says_what_failed(
 
 
 @pytest.mark.parametrize("token", [100_000])
-def test_data_that_the_server_refuses_is_no_passing_failure(
+def test_rejected_data_is_not_a_passing_error(
     engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, token: int
 ) -> None:
     session = engine.open(lora, None)
@@ -197,7 +197,7 @@ def test_data_that_the_server_refuses_is_no_passing_failure(
     assert not isinstance(caught.value, PassingError)
 
 
-def test_a_key_that_is_refused_in_between_is_no_passing_failure(
+def test_a_key_rejected_during_training_is_not_a_passing_error(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
 ) -> None:
     session = engine.open(lora, None)
@@ -216,7 +216,7 @@ def test_two_sessions_in_one_process_do_not_end_each_other(
     assert two.submit(batches[0], adam, step=0).result().loss > 0
 
 
-def test_a_checkpoint_counts_while_the_server_knows_both_its_parts(
+def test_a_checkpoint_exists_while_the_server_has_both_its_parts(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, folder: Path
 ) -> None:
     session = engine.open(lora, None)
@@ -233,7 +233,7 @@ def test_a_checkpoint_counts_while_the_server_knows_both_its_parts(
     engine.open(lora, third.state)
 
 
-def test_a_checkpoint_of_a_run_that_the_server_never_had_is_not_known(
+def test_a_checkpoint_of_an_unknown_run_does_not_exist(
     engine: TinkerEngine, lora: LoraSpec, folder: Path
 ) -> None:
     saved = engine.open(lora, None).save(folder, step=0)

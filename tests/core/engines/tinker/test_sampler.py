@@ -1,4 +1,4 @@
-"""Scores from a server: exact, one request a row, failures recorded."""
+"""Scores from a server are exact, need one request a row, and record failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rows = list[tuple[int, ...]]
 
 
 def asked(prompt: Sequence[int], choices: Rows) -> str:
-    """What a row's request is known by at the server."""
+    """The tokens by which the server's record identifies a row's request."""
     return prompt_hash((*prompt, *choices[0][:-1], min(token for choice in choices for token in choice)))
 
 
@@ -42,7 +42,7 @@ def close_to(found: ChoiceScores, wanted: ChoiceScores, *, but: Sequence[int] = 
     )
 
 
-def test_scores_are_the_local_engine_s_and_exact(
+def test_scores_match_the_local_engine_and_are_exact(
     sampler: TinkerSampler, base: LocalSampler, prompts: Rows, choices: Rows
 ) -> None:
     found = sampler.score(prompts, choices)
@@ -67,7 +67,7 @@ def test_choices_of_any_form_are_scored(
     assert close_to(sampler.score(prompts, forms), base.score(prompts, forms))
 
 
-def test_a_row_costs_one_request(
+def test_a_row_needs_one_request(
     engine: TinkerEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     before = server.counts().sampled
@@ -77,7 +77,7 @@ def test_a_row_costs_one_request(
     assert server.counts().sampled - before == 2 * len(prompts)
 
 
-def test_a_checkpoint_s_sampler_has_its_weights_and_no_later_ones(
+def test_a_checkpoints_sampler_has_its_weights_not_later_ones(
     engine: TinkerEngine,
     local: LocalEngine,
     lora: LoraSpec,
@@ -99,7 +99,7 @@ def test_a_checkpoint_s_sampler_has_its_weights_and_no_later_ones(
         assert close_to(remote.score(prompts, choices), own.score(prompts, choices))
 
 
-def test_an_older_server_gives_bounds_and_says_so(
+def test_an_older_server_gives_bounds_and_a_warning(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     base: LocalSampler,
@@ -143,11 +143,11 @@ def test_top_k_that_lists_every_label_is_exact(
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that knows neither named tokens nor the likeliest ones: choices are asked one by one."""
+    """A server that supports neither named tokens nor top-k: choices are scored one by one."""
     monkeypatch.setattr(sampling, "methods", lambda choices: [EachChoice(tuple(map(tuple, choices)))])
 
 
-def test_choices_that_are_asked_one_by_one_are_exact(
+def test_choices_scored_one_by_one_are_exact(
     one_by_one: None, sampler: TinkerSampler, base: LocalSampler, prompts: Rows, choices: Rows
 ) -> None:
     found = sampler.score(prompts, choices)
@@ -156,7 +156,7 @@ def test_choices_that_are_asked_one_by_one_are_exact(
     assert sampler.usage.requests == len(prompts) * len(choices)
 
 
-def test_a_row_whose_answer_is_incomplete_is_recorded(
+def test_a_row_with_an_incomplete_answer_is_recorded_as_failed(
     one_by_one: None, sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     server.fail("missing_row", on="asample", prompts=[prompt_hash((*prompts[3], *choices[2]))])
@@ -166,11 +166,11 @@ def test_a_row_whose_answer_is_incomplete_is_recorded(
 
 
 def received(logprobs: Sequence[float]) -> SampleResponse:
-    """What the SDK makes of a server's answer with these; NaN is its word for none."""
+    """The SDK's object for a server's answer with these values; NaN means none."""
     return deserialize_sample_response(Answer(said=[], prompt_logprobs=list(logprobs)).encode())
 
 
-def test_a_prompt_s_log_probabilities_are_read_with_and_without_a_place_for_its_first_token() -> None:
+def test_prompt_log_probabilities_are_read_with_and_without_the_first_token() -> None:
     forms, prompt = EachChoice(((7,), (8, 9))), (1, 2, 3)
     rows = [[math.nan, -1.0, -2.0, -3.0], [math.nan, -1.0, -2.0, -4.0, -5.0]]
     for first in (0, 1):
@@ -181,7 +181,7 @@ def test_a_prompt_s_log_probabilities_are_read_with_and_without_a_place_for_its_
         forms.read(prompt, short)
 
 
-def test_a_bound_is_never_below_what_it_bounds() -> None:
+def test_a_bound_is_never_below_the_value() -> None:
     rng = random.Random(1)
     for _ in range(200):
         weights = sorted((rng.random() ** 8 for _ in range(30)), reverse=True)
@@ -192,7 +192,7 @@ def test_a_bound_is_never_below_what_it_bounds() -> None:
 
 @pytest.mark.parametrize("kind", ["user_error", "server_failure"])
 @pytest.mark.parametrize("at", [0, 5])
-def test_a_row_that_fails_is_recorded_and_becomes_no_label(
+def test_a_failed_row_is_recorded_and_has_no_scores(
     sampler: TinkerSampler,
     server: tinker.TinkerServer,
     base: LocalSampler,
@@ -210,7 +210,7 @@ def test_a_row_that_fails_is_recorded_and_becomes_no_label(
     assert found.exact
 
 
-def test_where_all_rows_fail_the_scoring_fails(
+def test_scoring_fails_if_all_rows_fail(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     server.fail("user_error", on="asample")
@@ -219,7 +219,7 @@ def test_where_all_rows_fail_the_scoring_fails(
 
 
 @pytest.mark.parametrize("how", ["restart", "end_sessions"])
-def test_a_lost_sampler_is_no_row_s_failure_and_a_new_one_works(
+def test_a_lost_sampler_raises_and_a_new_one_works(
     engine: TinkerEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, how: str
 ) -> None:
     sampler, lost = engine.sampler(None), engine.service.client()
@@ -233,7 +233,7 @@ def test_a_lost_sampler_is_no_row_s_failure_and_a_new_one_works(
     assert plain(lost.close("errored")).done(), "the lost session's client was left open"
 
 
-def test_a_key_that_is_refused_in_between_is_no_row_s_failure(
+def test_a_key_rejected_during_scoring_raises(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     server.fail("forbidden", on="asample", after=3)
@@ -242,7 +242,7 @@ def test_a_key_that_is_refused_in_between_is_no_row_s_failure(
 
 
 @pytest.mark.parametrize("kind", ["rate_limited", "server_error", "drop"])
-def test_what_passes_by_itself_fails_no_row(
+def test_temporary_failures_fail_no_row(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows, kind: FaultKind
 ) -> None:
     server.fail(kind, on="asample", after=2, first=1)
@@ -250,7 +250,7 @@ def test_what_passes_by_itself_fails_no_row(
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_no_more_requests_are_on_their_way_than_allowed(
+def test_no_more_requests_are_in_flight_than_allowed(
     make_engine: MakeEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, limit: int
 ) -> None:
     sampler = make_engine(settings=TinkerSettings(max_concurrent_requests=limit)).sampler(None)
@@ -260,7 +260,7 @@ def test_no_more_requests_are_on_their_way_than_allowed(
     assert max(row.outstanding for row in server.samples()[seen:]) == limit
 
 
-def test_nothing_to_say_asks_nothing(
+def test_zero_tokens_send_no_request(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     before = server.counts().sampled
@@ -269,7 +269,7 @@ def test_nothing_to_say_asks_nothing(
     assert server.counts().sampled == before
 
 
-def test_progress_ends_at_all_rows(sampler: TinkerSampler, prompts: Rows, choices: Rows) -> None:
+def test_progress_ends_at_the_number_of_rows(sampler: TinkerSampler, prompts: Rows, choices: Rows) -> None:
     for call in (
         lambda told: sampler.score(prompts, choices, progress=told),
         lambda told: sampler.generate(prompts, GenerateParams(max_tokens=2), progress=told),
@@ -280,7 +280,7 @@ def test_progress_ends_at_all_rows(sampler: TinkerSampler, prompts: Rows, choice
         assert seen[-1] == (len(prompts), len(prompts))
 
 
-def test_empty_rows_are_refused(sampler: TinkerSampler, prompts: Rows) -> None:
+def test_empty_rows_are_rejected(sampler: TinkerSampler, prompts: Rows) -> None:
     for call in (
         lambda: sampler.score([()], [(1,)]),
         lambda: sampler.score(prompts, [()]),

@@ -1,4 +1,4 @@
-"""Steps and saves on a server: sent at once, every value with them, waited for later."""
+"""Steps and saves are sent to a server at once with every setting, and waited for later."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Batches = list[list[Datum]]
 
 
 def newest(server: tinker.TinkerServer) -> str:
-    """The training model that was made last."""
+    """The newest training model."""
     return next(row.model for row in reversed(server.records()) if isinstance(row, Created))
 
 
-def test_losses_and_norms_are_the_local_engine_s(
+def test_losses_and_norms_match_the_local_engine(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, adam: AdamParams, batches: Batches
 ) -> None:
     found = []
@@ -43,7 +43,7 @@ def test_losses_and_norms_are_the_local_engine_s(
         assert there.tokens == here.tokens
 
 
-def test_every_value_is_sent_with_every_step(
+def test_every_setting_is_sent_with_every_step(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, batches: Batches
 ) -> None:
     session = engine.open(lora, None)
@@ -57,7 +57,7 @@ def test_every_value_is_sent_with_every_step(
     assert {row.loss_fn for row in rows} == {"cross_entropy"}
 
 
-def test_the_adapter_is_made_as_told(engine: TinkerEngine, server: tinker.TinkerServer) -> None:
+def test_the_adapter_has_the_configured_settings(engine: TinkerEngine, server: tinker.TinkerServer) -> None:
     engine.open(LoraSpec(3, 32.0, 0.0, seed=77, train_mlp=False), None).close()
     made = next(row for row in reversed(server.records()) if isinstance(row, Created))
     assert (made.base_model, made.rank, made.seed) == (MODEL, 3, 77)
@@ -68,12 +68,14 @@ def test_the_adapter_is_made_as_told(engine: TinkerEngine, server: tinker.Tinker
     ("said", "lora"),
     [("alpha is 16", LoraSpec(4, 16.0, 0.0, 1)), ("dropout is 0.1", LoraSpec(4, 32.0, 0.1, 1))],
 )
-def test_what_a_server_cannot_be_told_is_refused(engine: TinkerEngine, said: str, lora: LoraSpec) -> None:
+def test_settings_that_the_protocol_lacks_are_rejected(
+    engine: TinkerEngine, said: str, lora: LoraSpec
+) -> None:
     with pytest.raises(ConfigError, match=f"student.lora.{said}, but the Tinker protocol does not have"):
         engine.open(lora, None)
 
 
-def test_an_adapter_that_the_server_refuses_is_no_passing_failure(
+def test_a_rejected_adapter_is_not_a_passing_error(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec
 ) -> None:
     server.fail("user_error", on="create_model", first=1)
@@ -81,7 +83,7 @@ def test_an_adapter_that_the_server_refuses_is_no_passing_failure(
         engine.open(lora, None)
 
 
-def test_submit_and_the_next_do_not_wait(
+def test_submit_does_not_wait(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
 ) -> None:
     session = engine.open(lora, None)
@@ -94,7 +96,7 @@ def test_submit_and_the_next_do_not_wait(
     assert [step.result().tokens for step in pending] == [sum(len(d.tokens) for d in b) for b in batches[:2]]
 
 
-def test_an_empty_batch_is_refused(engine: TinkerEngine, lora: LoraSpec, adam: AdamParams) -> None:
+def test_an_empty_batch_is_rejected(engine: TinkerEngine, lora: LoraSpec, adam: AdamParams) -> None:
     with pytest.raises(DataError, match="batch of step 3 is empty"):
         engine.open(lora, None).submit([], adam, step=3)
 
@@ -123,7 +125,7 @@ def cycles_of_two_segments(
     return rows[-1].cycle - rows[0].cycle + 1
 
 
-def test_ten_steps_and_their_save_take_at_most_eleven_cycles(
+def test_ten_steps_and_a_save_take_at_most_eleven_cycles(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
@@ -131,7 +133,7 @@ def test_ten_steps_and_their_save_take_at_most_eleven_cycles(
     batches: Batches,
     folder: Path,
 ) -> None:
-    """A client that waits for each step takes two cycles a step, however long a cycle is.
+    """A client that waits for each step needs two cycles a step, however long a cycle is.
 
     A loaded machine may be too slow for a short cycle, so that longer ones are tried.
     """
@@ -144,7 +146,7 @@ def test_ten_steps_and_their_save_take_at_most_eleven_cycles(
     assert used[-1] <= 22, used
 
 
-def test_a_save_makes_both_paths_of_one_name(
+def test_a_save_creates_both_paths_with_one_name(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
@@ -168,16 +170,14 @@ def test_a_save_makes_both_paths_of_one_name(
     assert engine.refs(folder) == (saved.state, saved.sampler)
 
 
-def test_the_time_to_live_can_be_for_ever(
+def test_a_save_can_have_no_expiry(
     make_engine: MakeEngine, server: tinker.TinkerServer, lora: LoraSpec, folder: Path
 ) -> None:
     make_engine(settings=TinkerSettings(checkpoint_ttl_days=None)).open(lora, None).save(folder, step=0)
     assert [row.ttl_seconds for row in server.saves()[-2:]] == [None, None]
 
 
-def test_the_same_save_again_collides_with_nothing(
-    engine: TinkerEngine, lora: LoraSpec, folder: Path
-) -> None:
+def test_repeating_a_save_does_not_collide(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
     session = engine.open(lora, None)
     label = SaveLabel("key", "writer")
     first, second = (session.save(folder, step=0, label=label) for _ in range(2))
@@ -186,7 +186,7 @@ def test_the_same_save_again_collides_with_nothing(
     assert engine.refs(folder) == (second.state, second.sampler)
 
 
-def test_the_tip_is_the_checkpoint_until_a_step_goes_beyond(
+def test_the_tip_is_the_checkpoint_until_the_next_step(
     engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, folder: Path
 ) -> None:
     session = engine.open(lora, None)
@@ -202,7 +202,7 @@ def test_the_tip_is_the_checkpoint_until_a_step_goes_beyond(
     assert engine.open(lora, saved.state).tip == saved
 
 
-def test_steps_that_a_save_waited_for_still_give_their_results(
+def test_steps_that_a_save_waited_for_still_return_results(
     engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, folder: Path
 ) -> None:
     session = engine.open(lora, None)
@@ -225,18 +225,18 @@ def test_state_and_sampler_paths_cannot_be_mixed_up(engine: TinkerEngine, lora: 
             require_path(make(path))
 
 
-def test_a_sampler_path_that_lacks_its_kind_is_completed() -> None:
+def test_a_sampler_path_without_its_kind_is_completed() -> None:
     assert sampler_ref("tinker://run/name").location == "tinker://run/sampler_weights/name"
     assert sampler_ref("tinker://run/sampler_weights/name").location == "tinker://run/sampler_weights/name"
 
 
-def test_names_are_read_back_and_others_are_not() -> None:
+def test_the_step_is_read_only_from_our_names() -> None:
     assert saved_step(save_name(SaveLabel("ab/c", "w_1"), 40)) == 40
     assert saved_step(save_name(None, 7)) == 7
     assert saved_step("checkpoint-40") is None
 
 
-def test_a_state_of_another_adapter_or_model_is_refused(
+def test_a_state_of_another_adapter_or_model_is_rejected(
     engine: TinkerEngine, make_engine: MakeEngine, lora: LoraSpec, folder: Path
 ) -> None:
     saved = engine.open(lora, None).save(folder, step=0)
@@ -246,7 +246,7 @@ def test_a_state_of_another_adapter_or_model_is_refused(
         engine.open(replace(lora, train_mlp=False), saved.state)
 
 
-def test_a_folder_of_another_server_is_refused(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
+def test_a_folder_of_another_server_is_rejected(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
     engine.open(lora, None).save(folder, step=0)
     file = folder / "tinker.json"
     file.write_text(file.read_text().replace(engine.server, "http://elsewhere"))
@@ -256,7 +256,7 @@ def test_a_folder_of_another_server_is_refused(engine: TinkerEngine, lora: LoraS
         engine.refs(folder / "nothing")
 
 
-def test_nothing_stays_on_its_way_after_the_end(
+def test_closing_leaves_no_request_in_flight(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
 ) -> None:
     session = engine.open(lora, None)
@@ -273,7 +273,7 @@ def test_nothing_stays_on_its_way_after_the_end(
 
 
 class Answered:
-    """A session's step whose answer is given by the test, in the SDK's own types."""
+    """A session's step with an answer from the test, in the SDK's types."""
 
     def __init__(self, session: TinkerSession, batch: Sequence[Datum]) -> None:
         self.session, self.step = (
@@ -292,7 +292,7 @@ def answered(engine: TinkerEngine, lora: LoraSpec) -> Answered:
     return Answered(engine.open(lora, None), [Datum((1, 2), (2, 3), (0.0, 0.5)), Datum((1,), (2,), (0.25,))])
 
 
-def test_a_server_that_normalises_otherwise_is_told_of_once(
+def test_a_server_that_normalizes_otherwise_is_logged_once(
     answered: Answered, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -300,14 +300,14 @@ def test_a_server_that_normalises_otherwise_is_told_of_once(
     assert caplog.text.count("the server's loss at step 0 is 3, the weighted sum over its") == 1
 
 
-def test_a_loss_without_log_probabilities_is_the_server_s(answered: Answered) -> None:
+def test_without_log_probabilities_the_servers_loss_is_used(answered: Answered) -> None:
     assert answered.loss([], {"loss:sum": 3.0}) == 3.0
     assert answered.loss([[0.0, -2.0], [-4.0]], {}) == pytest.approx(2.0)
     with pytest.raises(StageError, match="neither a loss nor log-probabilities"):
         answered.loss([], {})
 
 
-def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
+def test_a_loss_that_is_not_finite_ends_the_session(answered: Answered) -> None:
     with pytest.raises(
         StageError, match=r"training stopped at step 0: loss nan; .* resume from the last save"
     ):
@@ -327,7 +327,5 @@ def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
         ({"lr": 1.0}, None),
     ],
 )
-def test_a_norm_that_the_server_does_not_give_is_none(
-    metrics: dict[str, float] | None, norm: float | None
-) -> None:
+def test_a_missing_norm_is_none(metrics: dict[str, float] | None, norm: float | None) -> None:
     assert grad_norm(types.OptimStepResponse(metrics=metrics)) == norm

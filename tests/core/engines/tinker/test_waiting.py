@@ -1,4 +1,4 @@
-"""While the engine waits it says for what, since when, and what the queue said."""
+"""Waits are reported with what is waited for, their duration and the queue's state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def resumed_when(server: tinker.TinkerServer, condition: Callable[[], bool]) -> threading.Thread:
-    """Let the server work on as soon as a condition holds."""
+    """Let the server continue as soon as a condition is true."""
 
     def run() -> None:
         until(condition)
@@ -35,7 +35,7 @@ def resumed_when(server: tinker.TinkerServer, condition: Callable[[], bool]) -> 
     return thread
 
 
-def test_a_step_that_is_waited_for_is_named_with_the_queue_s_words(
+def test_waits_for_a_step_are_reported_with_the_queues_state(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     waits: list[str],
@@ -55,7 +55,7 @@ def test_a_step_that_is_waited_for_is_named_with_the_queue_s_words(
     assert engine.service.queue.state is None
 
 
-def test_samples_that_are_waited_for_are_counted(
+def test_waits_for_samples_are_reported_with_their_count(
     engine: TinkerEngine, server: tinker.TinkerServer, waits: list[str]
 ) -> None:
     sampler = engine.sampler(None)
@@ -68,7 +68,7 @@ def test_samples_that_are_waited_for_are_counted(
     assert any("too many samplers" in wait.partition(", queue: ")[2] for wait in waits)
 
 
-def test_the_queue_s_last_words_are_forgotten_when_it_works_again() -> None:
+def test_the_queues_state_is_cleared_when_it_works_again() -> None:
     queue = Queue()
     try:
         queue.on_queue_state_change("paused_capacity", None)
@@ -92,14 +92,14 @@ def test_long_waits_are_logged_at_intervals(
     assert 1 <= len(caplog.records) <= 2
 
 
-def test_evaluation_goes_on_beside_training(
+def test_evaluation_continues_during_training(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
     adam: AdamParams,
     batches: list[list[Datum]],
 ) -> None:
-    """A sampler on another thread, one engine: both finish, and each says its own."""
+    """One engine, with a sampler on another thread: both finish, and each reports its own waits."""
     session, sampler = engine.open(lora, None), engine.sampler(None)
     found: list[int] = []
     thread = threading.Thread(
@@ -112,7 +112,7 @@ def test_evaluation_goes_on_beside_training(
     assert found == [40]
 
 
-def test_each_thread_is_told_of_its_own_waits(connected: Connection) -> None:
+def test_each_thread_reports_its_own_waits(connected: Connection) -> None:
     watch = Service(connected)
     watch.tick_s = 0.01
     told: dict[str, list[str]] = {"here": [], "there": []}
