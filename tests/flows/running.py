@@ -1,4 +1,4 @@
-"""Runs of a config file through Prefect, as the command line starts them."""
+"""Commands, and runs of a config file through Prefect, as the command line starts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.config.loading import load
+from flows.cli import main
 from tests.small_project import REPO
 
 
@@ -17,6 +20,14 @@ def distill(config: Path, *overrides: str, **switches: Any) -> Any:
     from flows.distill import distill as flow
 
     return flow(load(config, list(overrides)).as_parameter(), **switches)
+
+
+def understudy(*arguments: object) -> int:
+    """Run a command in this process; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
 
 
 def environment() -> dict[str, str]:

@@ -13,20 +13,13 @@ import pytest
 
 from core.results import RunResult
 from core.store import RunView, Store, pointers, run_names
-from flows.cli import main
 from tests.core.export.making import with_values
 from tests.core.store.making import made, paths
 from tests.core.summary.making import metrics
+from tests.flows.running import understudy
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 ON_BOTH = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
-
-
-def understudy(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as e:
-        main(list(arguments))
-    assert isinstance(e.value.code, int)
-    return e.value.code
 
 
 def ran(store: Store, name: str, state: str = "finished") -> None:
@@ -37,18 +30,6 @@ def ran(store: Store, name: str, state: str = "finished") -> None:
     student = with_values(metrics(), macro_f1=0.75, auroc=None, log_loss=0.4)
     result = RunResult(run_dir=f"runs/{name}", best_step=40, test={"student": student})
     view.write_json("run_summary.json", result.to_json())
-
-
-@pytest.mark.parametrize("command", ["ls", "rm", "gc"])
-def test_help_imports_little(command: str) -> None:
-    code = (
-        "import sys; from flows.cli import main\n"
-        f"try: main(['{command}', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print({'prefect', 'torch', 'transformers', 'pandas', 'pydantic', 's3fs'} & set(sys.modules))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "set()"
 
 
 @ON_DISK

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from flows.cli import main
 from tests.core.legacy.olden import write_config, write_project
-
-
-def understudy(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as e:
-        main(list(arguments))
-    assert isinstance(e.value.code, int)
-    return e.value.code
+from tests.flows.running import understudy
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from core.config.loading import load
 from core.pipeline.run import describe_plan
 from core.pipeline.runners import switches
 from core.store import RunView, Store, pointers
-from flows.cli import main
 from flows.cli.commands import cli
 from flows.cli.console import local_output, readable, writable
 from tests.building import build_split
+from tests.flows.running import understudy
 from tests.small_project import write_project
 
 
@@ -25,13 +25,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "here"
-
-
-def ended(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as e:
-        main(list(arguments))
-    assert isinstance(e.value.code, int)
-    return e.value.code
 
 
 def fill(root: str) -> None:
@@ -55,11 +48,11 @@ def test_ls_gc_and_predict_agree_about_every_spelling_of_a_root(
     base = str(here) if where == "disk" else request.getfixturevalue("s3_root")
     fill(f"{base}//a//b/")
     for root in (f"{base}//a//b/", f"{base}/a\\b", f"{base}/a/x/../b", f"{base}/a/b"):
-        assert ended("ls", "--root", root, "--json") == 0
+        assert understudy("ls", "--root", root, "--json") == 0
         assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["first"]
-        assert ended("gc", "--root", root, "--grace", "0") == 0
+        assert understudy("gc", "--root", root, "--grace", "0") == 0
         assert capsys.readouterr().out.splitlines()[0].endswith("bundle unused")
-        assert ended("predict", "--root", root, "--text", "x") == 2
+        assert understudy("predict", "--root", root, "--text", "x") == 2
         assert "bundle.json is damaged" in capsys.readouterr().err
 
 
@@ -105,7 +98,7 @@ def test_every_option_for_a_location_checks_its_spelling() -> None:
 def test_every_command_rejects_a_misspelled_root_by_its_option(
     here: Path, capsys: pytest.CaptureFixture[str], command: list[str], root: str
 ) -> None:
-    assert ended(*command, "--root", root) == 2
+    assert understudy(*command, "--root", root) == 2
     assert capsys.readouterr().err.startswith("error: --root: ")
     assert list(here.iterdir()) == []
 
@@ -129,6 +122,6 @@ def test_every_command_rejects_a_misspelled_root_by_its_option(
 def test_every_option_for_a_location_rejects_a_misspelled_one(
     here: Path, capsys: pytest.CaptureFixture[str], command: list[str], option: str
 ) -> None:
-    assert ended(*command) == 2
+    assert understudy(*command) == 2
     assert capsys.readouterr().err.startswith(f"error: {option}: ")
     assert list(here.iterdir()) == []

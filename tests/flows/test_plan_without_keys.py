@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.pipeline.run_context import RunContext
 from core.store import Store
 from tests.building import build_split
-from tests.flows.test_cli import understudy
+from tests.flows.running import understudy
 
 LIVE = {
     "teacher.kind": "openai",

@@ -17,7 +17,7 @@ import pytest
 from core.errors import RowsFailed, UserError
 from core.export.bundle import FILE
 from core.predict import job
-from flows.cli import main
+from tests.flows.running import understudy
 from tests.small_project import texts
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ def table(tmp_path: Path) -> Path:
     with path.open("w", newline="") as f:
         csv.writer(f).writerows([("id", "text"), *rows])
     return path
-
-
-def understudy(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as e:
-        main(list(map(str, arguments)))
-    assert isinstance(e.value.code, int)
-    return e.value.code
 
 
 def test_a_table_is_answered_by_the_command(

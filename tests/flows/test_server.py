@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import PassingError, UnderstudyError, UserError
 from flows import environment
-from flows.cli import main
+from tests.flows.running import understudy
 from tests.small_project import write_project
 
 WITHIN_S = 15.0
@@ -158,9 +158,8 @@ def test_every_command_that_needs_the_server_ends_with_one_message(
     Path("model").mkdir()  # nothing is read of it before the server is looked for
     config = write_project(tmp_path, "./model")
     Path("sweep.yaml").write_text(f"base: {config}\narms: {{a: [], b: [student.steps=3]}}\n")
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(SystemExit) as e:
-        main([command, "sweep.yaml" if command == "sweep" else str(config)])
-    assert e.value.code == 1
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert understudy(command, "sweep.yaml" if command == "sweep" else config) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: no Prefect server answers at http://127.0.0.1:9/api")
     assert "this is a bug" not in error

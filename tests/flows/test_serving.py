@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.test_cli import understudy
+from tests.flows.running import understudy
 
 
 @pytest.fixture

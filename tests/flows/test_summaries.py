@@ -5,44 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from core.store import Store
-from flows.cli import main
 from tests.core.summary.making import GOLD, predicted, put, write_facts, write_rows, write_run
+from tests.flows.running import understudy
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 IN_TURN = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
-
-
-def understudy(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as e:
-        main(list(arguments))
-    assert isinstance(e.value.code, int)
-    return e.value.code
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.mark.parametrize("command", ["summary", "compare"])
-def test_help_imports_little(command: str) -> None:
-    code = (
-        "import sys; from flows.cli import main\n"
-        f"try: main(['{command}', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print({'prefect', 'torch', 'transformers', 'pandas', 'pydantic', 's3fs', 'yaml', 'jinja2'} "
-        "& set(sys.modules))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "set()"
 
 
 @IN_TURN
