@@ -22,14 +22,14 @@ def test_import_writes_a_config_that_loads_and_lists_omissions(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert understudy("import-config", str(old)) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(
+    output = capsys.readouterr().out
+    assert output.startswith(
         "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; keys that "
         "it lacks have the defaults of the scripts' first version\n"
     )
-    assert f"{old}:3: teacher_json_mode: " in said
-    assert "did you mean teacher_k?" in said
-    assert said.endswith("then run: understudy plan reasoning_sft.yaml\n")
+    assert f"{old}:3: teacher_json_mode: " in output
+    assert "did you mean teacher_k?" in output
+    assert output.endswith("then run: understudy plan reasoning_sft.yaml\n")
     config = load(Path("reasoning_sft.yaml")).config
     assert (config.teacher.attempts, config.data.dir, config.rules.dir) == (4, "dataset", "rules/ethos")
 

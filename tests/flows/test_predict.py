@@ -45,8 +45,8 @@ def test_a_table_is_answered_by_the_command(
     assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
     assert [row["id"] for row in rows if row["label"] == ""] == ["t07"]
     assert all("is on neither label" in row["error"] for row in rows if row["label"] != "")
-    assert "60 rows in" in (said := capsys.readouterr().err)
-    assert "60 have an error" in said
+    assert "60 rows in" in (messages := capsys.readouterr().err)
+    assert "60 have an error" in messages
     assert understudy(*given) == 2
     assert "add --overwrite" in capsys.readouterr().err
 
@@ -107,7 +107,7 @@ def test_the_column_text_is_used_if_the_training_column_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--text", "a", "--input", "b.csv"), "leave --input and --output out"),
         (("--input", "-", "--output", "b.csv"), "standard input is answered on standard output"),
@@ -122,14 +122,14 @@ def test_a_mistake_is_one_message(
     bundle: Path,
     table: Path,
     arguments: tuple[str, ...],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(table.parent)
     assert understudy("predict", "--model", bundle, *arguments) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 

@@ -76,8 +76,13 @@ def test_keys_are_in_no_file_after_a_run_that_used_them(
             "run.log_level=DEBUG",
         )
         assert asked.totals().answered > 0, "the teacher's key was used"
-    said = capfd.readouterr()
-    places = [("stdout", said.out.encode()), ("stderr", said.err.encode()), *under(s3_root), *in_database()]
+    output = capfd.readouterr()
+    places = [
+        ("stdout", output.out.encode()),
+        ("stderr", output.err.encode()),
+        *under(s3_root),
+        *in_database(),
+    ]
     assert len(places) > 50
     found = [(name, secret[:4]) for name, data in places for secret in secrets if secret.encode() in data]
     assert found == []

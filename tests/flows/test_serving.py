@@ -32,9 +32,9 @@ def test_without_a_server_the_message_names_the_setting(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert understudy(*arguments) == 2
-    said = capsys.readouterr().err
-    assert "PREFECT_API_URL is not set, and this needs a Prefect server" in said
-    assert len(said.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert "PREFECT_API_URL is not set, and this needs a Prefect server" in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_invalid_options_are_one_message(
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert understudy(*arguments) == code
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert "Traceback" not in said
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error

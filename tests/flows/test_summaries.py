@@ -25,7 +25,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @IN_TURN
 @pytest.mark.parametrize(
-    ("arguments", "said", "head"),
+    ("arguments", "message", "head"),
     [
         ([], "wrote summary.csv: 2 runs, 12 rows", "# train"),
         (["--mode", "label_only"], "wrote summary.csv: 2 runs, 6 rows", "# train"),
@@ -34,15 +34,15 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_summary_reports_what_it_wrote(
-    store: Store, root: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, head: str
+    store: Store, root: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, head: str
 ) -> None:
     for name in ("a", "b"):
         write_run(store, name)
         write_facts(store, name)
     assert understudy("summary", "--root", root, *arguments) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"{said}\n", "")
-    assert Path(said.split()[1].rstrip(":")).read_text(encoding="utf-8").lstrip().startswith(head)
+    assert (out, err) == (f"{message}\n", "")
+    assert Path(message.split()[1].rstrip(":")).read_text(encoding="utf-8").lstrip().startswith(head)
 
 
 @ON_DISK

@@ -71,30 +71,30 @@ def test_the_estimate_for_gold_labels_equals_the_cost_on_a_server(
     changes = [*remote, *GOLD]
     assert "is known once the data is split" in plan(project, changes)
     folder = run(project, *changes)
-    said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
-    assert said["trained_tokens"] == took["trained_tokens"]
-    assert said["prefilled_tokens"] == took["prefilled_tokens"]
-    assert said["sampled_tokens"] == took["sampled_tokens"]
-    assert said["usd"] == took["usd"] > 0
-    assert said["notes"] == []
+    estimated, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
+    assert estimated["trained_tokens"] == took["trained_tokens"]
+    assert estimated["prefilled_tokens"] == took["prefilled_tokens"]
+    assert estimated["sampled_tokens"] == took["sampled_tokens"]
+    assert estimated["usd"] == took["usd"] > 0
+    assert estimated["notes"] == []
     report = (folder / "test_report.md").read_text()
     assert "student, as estimated before training" in report
     assert "the student learns the gold labels" in report
-    assert f"about US$ {said['usd']:.4f}" in plan(project, changes)
+    assert f"about US$ {estimated['usd']:.4f}" in plan(project, changes)
 
 
 def test_a_missing_price_is_reported_without_an_error(project: Path, remote: list[str]) -> None:
     priced(project)
     changes = [*remote, *GOLD, *SHORT]
     folder = run(project, *changes)
-    said = read(folder, "cost_estimate.json")
-    assert said["usd"] is None
-    assert said["trained_tokens"] > 0
-    assert said["notes"] == [
+    estimated = read(folder, "cost_estimate.json")
+    assert estimated["usd"] is None
+    assert estimated["trained_tokens"] > 0
+    assert estimated["notes"] == [
         f"no price of {NAME} is known (student.engine.prices): tokens are counted, money is not"
     ]
     assert "will take an unknown sum" in plan(project, changes)
-    assert said["notes"][0] in plan(project, changes)
+    assert estimated["notes"][0] in plan(project, changes)
 
 
 @pytest.mark.parametrize("target", ["label_first", "reason_first"])
@@ -104,9 +104,9 @@ def test_with_reasoning_training_is_estimated_exactly_and_prompts_nearly(
     priced(project)
     more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", "student.steps=2"]
     folder = run(project, *remote, *more, f"student.target={target}")
-    said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
-    assert said["trained_tokens"] == took["trained_tokens"]
-    assert said["prefilled_tokens"] == pytest.approx(
+    estimated, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
+    assert estimated["trained_tokens"] == took["trained_tokens"]
+    assert estimated["prefilled_tokens"] == pytest.approx(
         took["prefilled_tokens"], rel=0.1 if target == "label_first" else 1.2
     )
 

@@ -38,8 +38,8 @@ def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> Non
     assert "The student on hard texts of train and on the others" in report
     assert "No metrics of hard texts of test: there are fewer than 10" in report
     plan = describe_plan(load(project, list(changes)), Switches(frozenset(), frozenset()))
-    said = [line for line in plan.splitlines() if line.startswith("hardness/")]
-    assert [line.split()[:2] for line in said] == [
+    lines = [line for line in plan.splitlines() if line.startswith("hardness/")]
+    assert [line.split()[:2] for line in lines] == [
         ["hardness/student/train", "reuse"],
         ["hardness/student/test", "reuse"],
     ]

@@ -241,11 +241,11 @@ def test_a_plan_lists_each_stage_of_a_partial_run(whole: Path, name: str) -> Non
         plan = describe_plan(resolved, switches(resolved.config.stages, only=[name]))
     lines = dict(line.split(None, 1) for line in plan.split("\n\n")[1].splitlines())
     for i, stage in enumerate(SWITCHES):
-        said = [what for slot, what in lines.items() if slot.partition("/")[0] == stage]
+        found = [what for slot, what in lines.items() if slot.partition("/")[0] == stage]
         if i < SWITCHES.index(name):
-            assert all(what.startswith("off: takes what was built") for what in said), plan
+            assert all(what.startswith("off: takes what was built") for what in found), plan
         elif stage == name:
-            assert all(what.startswith("reuse") for what in said), plan
+            assert all(what.startswith("reuse") for what in found), plan
         else:
-            assert said == ["off"], plan
-        assert said
+            assert found == ["off"], plan
+        assert found

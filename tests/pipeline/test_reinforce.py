@@ -204,7 +204,7 @@ def test_without_a_student_to_start_from_the_error_has_a_remedy(project: Path) -
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             "student.lora.rank=4",
@@ -215,8 +215,8 @@ def test_without_a_student_to_start_from_the_error_has_a_remedy(project: Path) -
         ("student.rulebook=true", r"its student\.rulebook is False, here it is True"),
     ],
 )
-def test_a_student_that_does_not_fit_is_rejected(student: Path, change: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_student_that_does_not_fit_is_rejected(student: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         reinforce(student, *REINFORCED, change, "run.name=other", start="small")
 
 

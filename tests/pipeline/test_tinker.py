@@ -153,8 +153,8 @@ def assert_both_answer_alike(made: Path, server: tinker.TinkerServer) -> None:
     )
     before = server.counts().calls["finish"]
     with here, there:
-        expected = [said.probability for said in here(asked)]
-        assert [said.probability for said in there(asked)] == pytest.approx(expected, abs=1e-4)
+        expected = [prediction.probability for prediction in here(asked)]
+        assert [prediction.probability for prediction in there(asked)] == pytest.approx(expected, abs=1e-4)
     assert server.counts().calls["finish"] == before + 1, "the session on the server is ended"
 
 

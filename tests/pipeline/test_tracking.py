@@ -27,9 +27,9 @@ def test_mlflow_has_the_curves_once_though_another_tracker_fails(
     uri = f"sqlite:///{project.parent}/mlflow.db"
     trackers = [f"trackers.mlflow.tracking_uri={uri}", "trackers.wandb={}", "trackers.patience_s=90"]
     folder = run(project, *ONE_PROMPT, *trackers)
-    (said,) = [row for row in (folder / "train.log").read_text().splitlines() if " tracker " in row]
-    assert "WARNING core.tracking.trackers: tracker wandb: " in said
-    assert said.endswith("; the run continues without it")
+    (warning,) = [row for row in (folder / "train.log").read_text().splitlines() if " tracker " in row]
+    assert "WARNING core.tracking.trackers: tracker wandb: " in warning
+    assert warning.endswith("; the run continues without it")
     run(project, *ONE_PROMPT, *trackers)
 
     from mlflow import MlflowClient

@@ -110,13 +110,13 @@ def refused(made: Made) -> dict[str, str]:
         if not (FOLDER / f"{stage}.json").is_file():
             continue
         golden = read(stage)
-        said = complaint(golden, found)
-        if said is None:
+        message = complaint(golden, found)
+        if message is None:
             continue
         follows = changed & set(READS.get(stage, ()))
         changed.add(stage)
         if golden.version == found.version and not follows:
-            out[stage] = said
+            out[stage] = message
     return out
 
 

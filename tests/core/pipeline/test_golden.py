@@ -33,8 +33,8 @@ def test_the_project_builds_every_stage_with_a_golden_file(made: Made) -> None:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_the_output_of_a_stage_matches_its_golden_file(made: Made, stage: str) -> None:
-    said = complaint(read(stage), golden_of(made, stage))
-    assert said is None, said
+    message = complaint(read(stage), golden_of(made, stage))
+    assert message is None, message
 
 
 # The check has teeth.
@@ -70,12 +70,12 @@ def test_a_changed_token_is_detected(made: Made, tmp_path: Path, monkeypatch: py
         return dataclasses.replace(found, datum=datum)
 
     monkeypatch.setattr(Encoder, "example", another)
-    said = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
-    assert "the output of stage encode differs" in said
-    assert "encode: examples.parquet: tokens is list<element: int32> " in said
-    assert "raise its version in core/student/encode_stage.py" in said
-    assert f"`{COMMAND}`" in said
-    assert "encode: examples.parquet: label" not in said
+    message = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
+    assert "the output of stage encode differs" in message
+    assert "encode: examples.parquet: tokens is list<element: int32> " in message
+    assert "raise its version in core/student/encode_stage.py" in message
+    assert f"`{COMMAND}`" in message
+    assert "encode: examples.parquet: label" not in message
 
 
 def test_a_changed_baseline_is_detected(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,16 +83,16 @@ def test_a_changed_baseline_is_detected(made: Made, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(baselines, "GRID", (9.0,))
     found = again(made, "baseline", tmp_path / "other")
     assert "the output of stage baseline differs" in (complaint(read("baseline"), found) or "")
-    said = list(differences(read("baseline").outputs, found.outputs))
-    assert any("tfidf_chars_train.jsonl: probability[0] is " in sentence for sentence in said)
-    assert not any("majority" in sentence for sentence in said)
+    differing = list(differences(read("baseline").outputs, found.outputs))
+    assert any("tfidf_chars_train.jsonl: probability[0] is " in sentence for sentence in differing)
+    assert not any("majority" in sentence for sentence in differing)
 
 
 def test_a_raised_version_requires_a_new_golden_file(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAGES, "baseline", dataclasses.replace(STAGES["baseline"], version=99))
-    said = complaint(read("baseline"), golden_of(made, "baseline")) or ""
-    assert "stage baseline is of version 99" in said
-    assert f"write the golden file anew with `{COMMAND}`" in said
+    message = complaint(read("baseline"), golden_of(made, "baseline")) or ""
+    assert "stage baseline is of version 99" in message
+    assert f"write the golden file anew with `{COMMAND}`" in message
 
 
 Harm = Callable[[dict[str, Any]], None]
@@ -148,9 +148,9 @@ def test_names_are_compared_exactly_and_numbers_within_the_last_bits(harm: Harm,
     golden = read("train").outputs
     found = copy.deepcopy(golden)
     harm(found["train/3"])
-    said = sorted(differences(golden, found))
-    assert len(said) == len(expected)
-    assert all(sentence.startswith(begin) for sentence, begin in zip(said, expected, strict=True))
+    differing = sorted(differences(golden, found))
+    assert len(differing) == len(expected)
+    assert all(sentence.startswith(begin) for sentence, begin in zip(differing, expected, strict=True))
 
 
 def test_golden_files_are_not_overwritten_without_a_new_version(

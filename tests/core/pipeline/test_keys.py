@@ -106,10 +106,10 @@ def test_a_line_changes_its_field(project: Made, entry: Line) -> None:
     """And only what the line lists besides, so that the field causes the change."""
     old = load(project.config, [*BASE, *entry.before]).config
     new = load(project.config, [*BASE, *entry.before, *entry.change]).config
-    said = {text.partition("=")[0] for text in entry.change}
+    changed = {text.partition("=")[0] for text in entry.change}
     differing = {f for f in map(".".join, leaves(Config)) if value(old, f) != value(new, f)}
     assert entry.field in differing
-    assert all(any(f"{f}.".startswith(f"{key}.") for key in said) for f in differing)
+    assert all(any(f"{f}.".startswith(f"{key}.") for key in changed) for f in differing)
 
 
 def copied(made: Made, entry: PathLine, folder: Path) -> tuple[Path, tuple[str, ...]]:

@@ -121,12 +121,12 @@ def test_a_run_stopped_after_its_first_segment_ends_with_the_same_student(
 
 
 def test_random_numbers_come_from_seed_and_step(model: Path, tmp_path: Path) -> None:
-    said = []
+    answers = []
     for name, more in (("a", ()), ("b", ("student.seeds=[7]",)), ("c", ())):
         of = Reinforced(tmp_path / name, model, "reinforce.learning_rate=1e-12", *more)
         rows = of.rows(of.run(upto=1), ROLLOUTS)
-        said.append({(row["step"], row["example_id"]): row["generated"] for row in rows})
-    assert said[0] == said[2] != said[1]
+        answers.append({(row["step"], row["example_id"]): row["generated"] for row in rows})
+    assert answers[0] == answers[2] != answers[1]
 
 
 def test_greedy_answers_to_val_earn_more_after_training(model: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_young_objects_are_kept(store: Store) -> None:
     store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
     garbage = pointers.find_garbage(store, grace=60)
     assert garbage.files == []
-    assert garbage.young == 2, "and it is said"
+    assert garbage.young == 2
 
 
 def test_leased_objects_are_kept(store: Store) -> None:

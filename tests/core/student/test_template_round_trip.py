@@ -110,12 +110,12 @@ def test_a_perfect_answer_survives_stopping_and_reading(
     ended = next(i for i, token in enumerate(tokens) if token in stops)
     assert ended == len(tokens) - 1, "nothing before the end of turn stops a generation"
     assert e.tokenizer.inner.convert_ids_to_tokens(tokens[ended]) == shape.end
-    said = e.read(tokens[:ended])[1]
-    assert said.label == label
+    parsed = e.read(tokens[:ended])[1]
+    assert parsed.label == label
     if target == "label_only":
-        assert said.reasoning is None
+        assert parsed.reasoning is None
     elif shape.lossless:
-        assert said.reasoning == reason.strip()
+        assert parsed.reasoning == reason.strip()
 
 
 @every_shape
@@ -164,8 +164,8 @@ def test_evaluation_and_prediction_use_the_trained_prompt(
     tokens = tokens_of(e, text, label, reason)
     asked = e.prompt_with_room(e.tokenizer.encode_texts([text])[0], e.label_tokens).tokens
     before = e.reason_prefix(reason) if target == "reason_first" else ()
-    said = (*asked, *before, *e.choices()[label][0])
-    assert tokens[: len(said)] == said
+    shown = (*asked, *before, *e.choices()[label][0])
+    assert tokens[: len(shown)] == shown
 
 
 @every_shape

@@ -14,7 +14,7 @@ CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "
 
 
 @pytest.mark.parametrize(
-    ("raw", "target", "said"),
+    ("raw", "target", "parsed"),
     [
         ("<label>1</label>\n<reason>why</reason>", "label_first", ParsedCompletion(1, "why")),
         ("<label>0</label>", "label_only", ParsedCompletion(0, None)),
@@ -36,8 +36,10 @@ CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "
         ("", "label_only", ParsedCompletion(None, None)),
     ],
 )
-def test_a_label_counts_only_where_the_target_puts_it(raw: str, target: str, said: ParsedCompletion) -> None:
-    assert parse_completion(raw, W, target) == said
+def test_a_label_counts_only_where_the_target_puts_it(
+    raw: str, target: str, parsed: ParsedCompletion
+) -> None:
+    assert parse_completion(raw, W, target) == parsed
 
 
 def written(label: int, reason: str, target: str, wording: TargetWording = W) -> str:
@@ -75,5 +77,5 @@ def test_every_reason_is_read_back_with_any_tag(data: st.DataObject, tag: str, t
     letters = sorted({*tag, *"\\/~-+a\n"})
     reason = data.draw(st.text(st.sampled_from(letters), max_size=12) | st.lists(st.just(tag)).map("".join))
     wording = TargetWording(reason_open="(why) ", reason_close=tag)
-    said = parse_completion(written(1, reason, target, wording), wording, target)
-    assert said == ParsedCompletion(1, reason.strip())
+    parsed = parse_completion(written(1, reason, target, wording), wording, target)
+    assert parsed == ParsedCompletion(1, reason.strip())

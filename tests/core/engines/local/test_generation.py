@@ -32,9 +32,9 @@ def test_greedy_tokens_are_the_argmax_of_whole_rows(
     for prompt, generation in zip(prompts, found, strict=True):
         with torch.no_grad():
             logprobs = plain_logits(model, [*prompt, *generation.tokens]).log_softmax(1)[len(prompt) - 1 : -1]
-        best, said = logprobs.max(1)
+        best, highest = logprobs.max(1)
         assert generation.finish == "length"
-        assert list(generation.tokens) == said.tolist()
+        assert list(generation.tokens) == highest.tolist()
         assert list(generation.logprobs) == pytest.approx(best.tolist(), abs=1e-4)
 
 

@@ -91,5 +91,5 @@ def test_training_makes_the_label_likelier(
     sampler = engine.sampler(session.save(tmp_path, step=STEPS).sampler)
     scores = sampler.score(prompts, [(32,), (33,)]).logprobs
     assert [32 + int(row[1] > row[0]) for row in scores] == labels
-    said = sampler.generate(prompts, GenerateParams(max_tokens=1))
-    assert [generation.tokens[0] for generation in said] == labels
+    generated = sampler.generate(prompts, GenerateParams(max_tokens=1))
+    assert [generation.tokens[0] for generation in generated] == labels

@@ -87,13 +87,13 @@ def test_equal_adjacent_prompts_are_one_request(
     groups = [prompts[0]] * 4 + [prompts[1]] * 4
     told: list[tuple[int, int]] = []
     params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
-    said = sampler.generate(groups, params, progress=lambda done, of: told.append((done, of)))
-    assert len(said) == 8
-    assert len({g.tokens for g in said}) > 2
+    generated = sampler.generate(groups, params, progress=lambda done, of: told.append((done, of)))
+    assert len(generated) == 8
+    assert len({g.tokens for g in generated}) > 2
     spent = sampler.usage
     assert spent.requests - before.requests == len(server.samples()) - asked == 2
     assert spent.prefilled - before.prefilled == len(prompts[0]) + len(prompts[1])
-    assert spent.sampled - before.sampled == sum(len(g.tokens) for g in said)
+    assert spent.sampled - before.sampled == sum(len(g.tokens) for g in generated)
     assert sorted(told) == [(4, 8), (8, 8)]
 
 
@@ -101,15 +101,15 @@ def test_a_failed_request_loses_only_the_answers_of_its_prompt(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[1])])
-    said = sampler.generate([prompts[0]] * 2 + [prompts[1]] * 3, GenerateParams(max_tokens=2))
-    assert [g.finish == "error" for g in said] == [False, False, True, True, True]
-    assert {g.error for g in said[2:]} == {"RuntimeError: the server was told to fail"}
+    generated = sampler.generate([prompts[0]] * 2 + [prompts[1]] * 3, GenerateParams(max_tokens=2))
+    assert [g.finish == "error" for g in generated] == [False, False, True, True, True]
+    assert {g.error for g in generated[2:]} == {"RuntimeError: the server was told to fail"}
 
 
 def test_a_failed_completion_has_no_tokens_and_a_reason(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
     server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[4])])
-    said = sampler.generate(prompts, GenerateParams(max_tokens=2))
-    assert [i for i, g in enumerate(said) if g.finish == "error"] == [4]
-    assert (said[4].tokens, said[4].error) == ((), "RuntimeError: the server was told to fail")
+    generated = sampler.generate(prompts, GenerateParams(max_tokens=2))
+    assert [i for i, g in enumerate(generated) if g.finish == "error"] == [4]
+    assert (generated[4].tokens, generated[4].error) == ((), "RuntimeError: the server was told to fail")

@@ -293,11 +293,11 @@ def test_empty_rows_are_rejected(sampler: TinkerSampler, prompts: Rows) -> None:
 def test_tokens_are_counted_by_each_sampler(engine: TinkerEngine, prompts: Rows, choices: Rows) -> None:
     one, two = engine.sampler(None), engine.sampler(None)
     one.score(prompts, choices)
-    said = two.generate(prompts, GenerateParams(max_tokens=5))
+    generated = two.generate(prompts, GenerateParams(max_tokens=5))
     beyond = len(prompts) * len(choices[0])
     assert one.usage.prefilled == sum(map(len, prompts)) + beyond
     assert two.usage.prefilled == sum(map(len, prompts))
-    assert two.usage.sampled == sum(len(g.tokens) for g in said)
+    assert two.usage.sampled == sum(len(g.tokens) for g in generated)
     assert (one.usage + two.usage).requests == 2 * len(prompts)
 
 

@@ -65,13 +65,13 @@ def test_the_adapter_has_the_configured_settings(engine: TinkerEngine, server: t
 
 
 @pytest.mark.parametrize(
-    ("said", "lora"),
+    ("message", "lora"),
     [("alpha is 16", LoraSpec(4, 16.0, 0.0, 1)), ("dropout is 0.1", LoraSpec(4, 32.0, 0.1, 1))],
 )
 def test_settings_that_the_protocol_lacks_are_rejected(
-    engine: TinkerEngine, said: str, lora: LoraSpec
+    engine: TinkerEngine, message: str, lora: LoraSpec
 ) -> None:
-    with pytest.raises(ConfigError, match=f"student.lora.{said}, but the Tinker protocol does not have"):
+    with pytest.raises(ConfigError, match=f"student.lora.{message}, but the Tinker protocol does not have"):
         engine.open(lora, None)
 
 

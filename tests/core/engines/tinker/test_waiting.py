@@ -132,4 +132,4 @@ def test_each_thread_reports_its_own_waits(connected: Connection) -> None:
         thread.join()
     for name, words in told.items():
         assert words
-        assert all(said.startswith(f"waiting for what is wanted {name} for ") for said in words)
+        assert all(message.startswith(f"waiting for what is wanted {name} for ") for message in words)
