@@ -61,12 +61,12 @@ def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(projec
 
         build_sample(store, of, parts)
         build_sample(store, of, parts, "test")
-        learnt = describe_plan(resolved, NOTHING_OFF)
-        assert line(learnt, "sample/test").startswith("reuse (built ")
-        assert "asking gpt-4o-mini about test: 0 calls" in learnt
+        labeled = describe_plan(resolved, NOTHING_OFF)
+        assert line(labeled, "sample/test").startswith("reuse (built ")
+        assert "asking gpt-4o-mini about test: 0 calls" in labeled
         wanted = r"asking gpt-4o-mini about val: 9 calls, tokens counted by: the server's own counts in (\d+)"
-        found = re.search(wanted, learnt)
-        assert found is not None, learnt
+        found = re.search(wanted, labeled)
+        assert found is not None, labeled
         assert int(found[1]) == server.totals().answered, "train's and test's answers tell of val's"
 
 

@@ -99,9 +99,9 @@ def test_reinforcement_on_a_server_learns_and_counts_its_cost(
     assert len(updates) == sum(row["updates"] for row in history) > 2
     assert {row.loss_fn for row in updates} == {"ppo"}
     saved = [row for row in done if isinstance(row, Saved) and row.kind == "sampler_weights"]
-    lent = [row for row in saved if row.ttl_seconds == SAMPLER_TTL_S]
+    for_sampler = [row for row in saved if row.ttl_seconds == SAMPLER_TTL_S]
     again = [row for row in history if row["updates"] and row["step"] in (1, 3)]
-    assert len(lent) == len(again), "weights are lent after each update but a segment's last"
+    assert len(for_sampler) == len(again), "weights are saved after each update except the last of a segment"
     assert history[0]["kl_logprob_diff_mean"] == pytest.approx(0, abs=1e-3)
     assert all((row["kl_logprob_diff_mean"] is None) == (row["updates"] == 0) for row in history)
     assert max(row["kl_logprob_diff_mean"] or 0 for row in history) > 0.001

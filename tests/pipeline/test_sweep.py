@@ -73,7 +73,7 @@ def root(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def learnt(root: Path, run: str) -> list[dict[str, Any]]:
+def learned(root: Path, run: str) -> list[dict[str, Any]]:
     return list(jsonio.read_jsonl(root / "runs" / run / "student_phase/train_sft.jsonl"))
 
 
@@ -120,7 +120,7 @@ def test_every_arms_student_learns_without_the_teachers_rulebook(root: Path) -> 
         assert "Prizes nobody asked for" in rules
         shown = [
             m["content"]
-            for row in learnt(root, f"small-{name}")
+            for row in learned(root, f"small-{name}")
             for m in row["messages"]
             if m["role"] != "assistant"
         ]
@@ -132,8 +132,8 @@ def test_every_arms_student_learns_without_the_teachers_rulebook(root: Path) -> 
 
 
 def test_the_control_arm_learns_other_texts_rationales_with_its_labels(root: Path) -> None:
-    own = {row["sample_id"]: row for row in learnt(root, "small-label_first")}
-    other = {row["sample_id"]: row for row in learnt(root, "small-shuffled")}
+    own = {row["sample_id"]: row for row in learned(root, "small-label_first")}
+    other = {row["sample_id"]: row for row in learned(root, "small-shuffled")}
     label_of = {sample: row["label"] for sample, row in own.items()}
     assert own.keys() == other.keys()
     assert all(row["rationale_of"] == sample for sample, row in own.items())

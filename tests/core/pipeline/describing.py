@@ -18,7 +18,7 @@ from core import jsonio
 from tests.core.pipeline.making import Made
 
 TEXT_STAGES = frozenset({"split", "sample", "reject", "encode"})
-# What tells of the machine, of a version, of the time or of the last bits, and not of the stage.
+# Values that depend on the machine, a version, the time or the last bits, not on the stage.
 NOT_OUTPUT = frozenset(
     {
         "files",
@@ -34,7 +34,7 @@ NOT_OUTPUT = frozenset(
         "base_digest",
     }
 )
-# The generator's state beside the CPU's is there only where there is a GPU.
+# A second generator's state exists only with a GPU.
 NOT_TENSORS = frozenset({"cuda"})
 DIGITS = 6
 RELATIVE = 1e-3

@@ -81,7 +81,7 @@ def complaint(golden: Golden, found: Golden) -> str | None:
     if golden.version != found.version:
         return (
             f"stage {found.stage} is of version {found.version}, its golden file of version "
-            f"{golden.version}: write the golden file anew with `{COMMAND}`"
+            f"{golden.version}: write the golden file again with `{COMMAND}`"
         )
     differing = sorted(differences(golden.outputs, found.outputs))
     if not differing:

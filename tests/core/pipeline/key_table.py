@@ -1,8 +1,8 @@
 """Which stages' own keys change with one field of the config, while their inputs stay the same.
 
-A line gives a field another valid value, with what has to go together with it, and names the
-stages that move. Of train it is the first segment, whose key holds its batches and learning rates;
-so what a line says of train follows from these where the reason says "batches" or "rates".
+A line gives a field another valid value, with the settings that it needs, and names the stages whose keys
+change. For train this is the first segment, whose key contains its batches and learning rates: a reason with
+"batches" or "rates" refers to these.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from tests.core.pipeline.key_line import Line, line, path, rule
 
 STUDENT = "encode evaluate export explain bundle reinforce reward"
-"""Who renders the student's prompt."""
+"""Stages that render the student's prompt."""
 MEASURED = "evaluate export explain bundle reinforce reward"
 MODEL = f"{STUDENT} train"
-ADAPTER = "the trained adapter comes to evaluate, export and explain as an input"
-LIVE = "read by a live teacher only; sample holds its whole section"
-SPEED = "how fast a teacher is asked decides no answer"
-MONEY = "what an answer costs, or may cost, does not change it"
-COLUMNS = "a bundle knows the columns it was trained on"
-NAMES = "answers and reasonings use these names, and predictions"
-PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
+ADAPTER = "the trained adapter is an input of evaluate, export and explain"
+LIVE = "only a live teacher reads it; the key of sample contains the whole section"
+SPEED = "the speed of requests affects no answer"
+MONEY = "the price of an answer does not affect it"
+COLUMNS = "a bundle contains the columns of its training data"
+NAMES = "answers, reasonings and predictions use these names"
+PART_OF_PLAN = "it decides which stages are called, not their outputs"
 
 
-WATCHED = "who is told of a run decides nothing in it"
+WATCHED = "trackers do not affect results"
 SWITCHED = ("split", "sample", "reject", "encode", "train", "evaluate", "export")
 FILES = (
     "data.path=null",
@@ -55,7 +55,7 @@ RUN = [
     line("trackers.mlflow.tracking_uri", "elsewhere", "", before=("trackers.mlflow={}",), why=WATCHED),
     line("trackers.mlflow.experiment", "another", "", before=("trackers.mlflow={}",), why=WATCHED),
     line("trackers.patience_s", "1", "", why=WATCHED),
-    line("teacher_from", "another", "", why="what it names comes as an input"),
+    line("teacher_from", "another", "", why="the other run's objects are inputs"),
     *(line(f"stages.{name}", "false", "", why=PART_OF_PLAN) for name in SWITCHED),
     line(
         "seed",
@@ -70,12 +70,12 @@ RUN = [
         "7",
         "split encode train evaluate export baseline decide analyse hardness reinforce reward",
         before=("student.rationales=shuffled",),
-        why="whose rationale each text has is drawn by it",
+        why="it orders shuffled rationales",
     ),
 ]
 
 DATA = [
-    line("data.name", "another", "split bundle", why="it stands in split_summary.json, and on the card"),
+    line("data.name", "another", "split bundle", why="it is in split_summary.json and on the card"),
     line("data.format", "tsv", "split"),
     line("data.encoding", "latin-1", "split"),
     line("data.separator", "';'", "split"),
@@ -93,12 +93,12 @@ DATA = [
     line("data.sizes.val", "0.2", "split", "data.sizes.test=0.1"),
     line("data.sizes.test", "0.2", "split", "data.sizes.train=0.65"),
     line("data.near_duplicates.enabled", "true", "split"),
-    line("data.near_duplicates.threshold", "0.7", "split", why="also where the search is off: one section"),
-    line("data.near_duplicates.shingle", "4", "split", why="also where the search is off: one section"),
-    line("data.near_duplicates.giant", "0.1", "split", why="also where the search is off: one section"),
+    line("data.near_duplicates.threshold", "0.7", "split", why="also if the search is off: one section"),
+    line("data.near_duplicates.shingle", "4", "split", why="also if the search is off: one section"),
+    line("data.near_duplicates.giant", "0.1", "split", why="also if the search is off: one section"),
     line("data.duplicates", "keep", "split"),
     line("data.conflicts", "keep", "split"),
-    line("data.leaks", "drop", "split", why="also where splits are made and nothing can leak: one section"),
+    line("data.leaks", "drop", "split", why="also if splits are made and nothing can leak: one section"),
     line("data.max_train_examples", "20", "split"),
     line("data.max_val_examples", "5", "split"),
     line("data.max_test_examples", "5", "split"),
@@ -109,12 +109,10 @@ TEACHER = [
         "rules.glob",
         "'R*.txt'",
         "sample reject hardness",
-        why="also where the same files match: they may not",
+        why="also if the same files match",
     ),
-    line("prompts.task_instruction", "Judge.", f"sample {STUDENT}", why="both are told the task"),
-    line(
-        "prompts.task_instruction", "Judge.", "sample", before=NO_TASK, why="also where no template uses it"
-    ),
+    line("prompts.task_instruction", "Judge.", f"sample {STUDENT}", why="it is in both prompts"),
+    line("prompts.task_instruction", "Judge.", "sample", before=NO_TASK, why="also if no template uses it"),
     line("teacher.kind", "gold", "sample", "teacher.answers=null", before=LABEL_ONLY),
     line("teacher.kind", "openai", "sample", before=(*LABEL_ONLY, *GOLD)),
     line("teacher.parse.label_pattern", "'label (?P<label>[01])'", "sample"),
@@ -124,15 +122,13 @@ TEACHER = [
     line("teacher.parse.prefer", "fields", "sample"),
     line("teacher.attempts", "2", "sample"),
     line("teacher.keep", "2", "sample reject"),
-    line("teacher.max_missing", "3", "sample", why="it decides whether there is an output at all"),
+    line("teacher.max_missing", "3", "sample", why="it decides whether there is an output"),
     line("teacher.label_splits", "[test]", "", why=PART_OF_PLAN),
     line("teacher.model", "another", "sample", why=LIVE),
     line("teacher.base_url", "http://localhost:1", "sample", why=LIVE),
-    line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential decides no answer"),
-    line("teacher.preset", "deepseek", "", why="what it fills in is in the key, here the defaults"),
-    line(
-        "teacher.token_limit", "max_completion_tokens", "", why="how the limit is spelled decides no answer"
-    ),
+    line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential affects no answer"),
+    line("teacher.preset", "deepseek", "", why="the settings that it fills in are in the key"),
+    line("teacher.token_limit", "max_completion_tokens", "", why="the name of the limit affects no answer"),
     line("teacher.temperature", "0.1", "sample", why=LIVE),
     line("teacher.max_tokens", "100", "sample", why=LIVE),
     line("teacher.hint", "true", "sample", why=LIVE),
@@ -159,7 +155,7 @@ REJECTION = [
         "rejection.rules",
         "[label_mismatch, unparsed, no_rule_cited, quote_not_in_text]",
         "reject hardness",
-        why="the first verdict in the list's order names the reason",
+        why="the first failed rule in the list is the reason",
     ),
     *(rule(name) for name in ("unparsed", "truncated", "label_mismatch", "no_rule_cited", "unknown_rule")),
     rule("too_short"),
@@ -184,12 +180,10 @@ STUDENT_PROMPT = [
     line("student.chat_template_args", "{enable_thinking: false}", STUDENT),
     line("student.target", "label_only", STUDENT),
     line("student.rulebook", "true", STUDENT),
-    line(
-        "student.rationales", "shuffled", "encode", why="the student is asked the same, so step 0 is shared"
-    ),
+    line("student.rationales", "shuffled", "encode", why="the prompt is the same, so that step 0 is shared"),
     line("student.max_length", "200", STUDENT),
-    line("student.template_date", "'2025-01-31'", STUDENT, why="also where the template is not dated"),
-    line("student.min_text_share", "0.1", "encode", why="also where no text is cut"),
+    line("student.template_date", "'2025-01-31'", STUDENT, why="also if the template has no date"),
+    line("student.min_text_share", "0.1", "encode", why="also if no text is cut"),
     line(
         "student.label_share",
         "0.4",
@@ -221,7 +215,7 @@ TRAINING = [
         "9",
         "",
         before=("student.schedule=constant",),
-        why="at a constant rate more steps go on from the same segments",
+        why="at a constant rate more steps continue from the same segments",
     ),
     line("student.seeds", "[7, 8]", "train reinforce", why="by its first; batches too"),
     line("student.batch_size", "4", "train", why="batches"),
@@ -236,7 +230,10 @@ TRAINING = [
     line("student.adam.weight_decay", "0.1", "train reinforce", why=ADAPTER),
     line("student.adam.grad_clip_norm", "0.5", "train reinforce", why=ADAPTER),
     line(
-        "student.engine.train_dtype", "bfloat16", "train reinforce", why="scores are always made in float32"
+        "student.engine.train_dtype",
+        "bfloat16",
+        "train reinforce",
+        why="scores are always computed in float32",
     ),
     line("student.engine.device", "cuda", f"{MEASURED} train", why="it decides the last bits"),
     line("student.engine.threads", "2", f"{MEASURED} train", why="it decides the last bits"),
@@ -245,18 +242,24 @@ TRAINING = [
         "http://localhost:1",
         f"{MEASURED} train adapter",
         before=REMOTE,
-        why="the server decides what a checkpoint's name means",
+        why="a checkpoint's path belongs to a server",
     ),
-    line("student.engine.checkpoint_ttl_days", "2", "", before=REMOTE, why="it decides no number"),
-    line("student.engine.max_concurrent_requests", "8", "", before=REMOTE, why="speed decides no number"),
-    line("student.engine.overlap", "false", "", before=REMOTE, why="when it is measured decides no number"),
+    line("student.engine.checkpoint_ttl_days", "2", "", before=REMOTE, why="it affects no number"),
+    line("student.engine.max_concurrent_requests", "8", "", before=REMOTE, why="speed affects no number"),
+    line(
+        "student.engine.overlap",
+        "false",
+        "",
+        before=REMOTE,
+        why="the time of the evaluation affects no number",
+    ),
     line("student.engine.prices", "null", "", before=REMOTE, why=MONEY),
     line(
         "student.engine.local_model",
         "./model",
         "adapter bundle",
         before=REMOTE,
-        why="what the adapter is checked with, and the bundle loaded",
+        why="the adapter is checked with it, and the bundle loaded",
     ),
     line("student.parity_rows", "4", "bundle"),
     line("student.parity_rows", "4", "adapter bundle", before=REMOTE),
@@ -265,12 +268,12 @@ TRAINING = [
 
 MEASURING = [
     line("evaluation.interval", "2", "train", why="batches: it cuts the segments"),
-    line("evaluation.metric", "auroc", "", why="it chooses among what was measured"),
+    line("evaluation.metric", "auroc", "", why="it chooses among measured checkpoints"),
     line("evaluation.max_examples", "5", "evaluate"),
     line("evaluation.early_stopping.patience", "2", "", before=STOPPING, why=PART_OF_PLAN),
     line("evaluation.early_stopping.min_delta", "0.1", "", before=STOPPING, why=PART_OF_PLAN),
-    line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
-    line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
+    line("evaluation.invalid_warn_rate", "0.5", "", why="it only warns"),
+    line("evaluation.max_new_tokens", "64", "evaluate", why="also if nothing is generated"),
     line("evaluation.max_new_tokens", "64", "evaluate export explain bundle", before=REASON_FIRST),
     line("evaluation.threshold.objective", "f1", "decide"),
     line("evaluation.threshold.cost_ratio", "5", "decide", "evaluation.threshold.objective=cost"),
@@ -296,7 +299,9 @@ MEASURING = [
     line("export.reasoning_rows", "3", "export"),
     line("export.error_rows", "3", "explain"),
     line("export.max_new_tokens", "4", "export explain bundle"),
-    line("export.max_new_tokens", "4", "", before=REASON_FIRST, why="evaluation.max_new_tokens counts there"),
+    line(
+        "export.max_new_tokens", "4", "", before=REASON_FIRST, why="evaluation.max_new_tokens applies there"
+    ),
     line("export.merged", "float32", "bundle"),
 ]
 
@@ -336,7 +341,7 @@ LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURI
 
 PATHS = [
     path("student.engine.local_model", "config.json", "10000.0", "20000.0", "adapter bundle", *REMOTE, LOCAL),
-    path("data.path", "", "market", "square", "split", why="split_summary.json keeps the first place"),
+    path("data.path", "", "market", "square", "split", why="split_summary.json contains the first path"),
     path("data.files.train", "", "market", "square", "split", *FILES),
     path("data.files.val", "", "market", "square", "split", *FILES),
     path("data.files.test", "", "market", "square", "split", *FILES),
@@ -345,13 +350,18 @@ PATHS = [
     path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject hardness bundle"),
     path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", f"sample reject hardness {STUDENT}", SHOWN),
     path("prompts.file", "", "You apply a policy", "You apply policies", "sample"),
-    path("prompts.file", "", "The answer is", "We answer", "sample", why="a hint is asked with it"),
+    path("prompts.file", "", "The answer is", "We answer", "sample", why="it is the template of hints"),
     path("prompts.file", "", "You judge texts", "You read texts", STUDENT),
     path("prompts.file", "", "Text: {{ text }} Label:", "{{ text }} Label:", STUDENT, why="both modes"),
-    path("prompts.file", "", "(1) or not", "(1), or not", f"sample {STUDENT}", why="both are told the task"),
+    path("prompts.file", "", "(1) or not", "(1), or not", f"sample {STUDENT}", why="it is in both prompts"),
     path("teacher.answers", "", "decide this one", "decide this", "sample"),
     path(
-        "student.model", "config.json", "10000.0", "20000.0", MODEL, why="adapter_config.json keeps the place"
+        "student.model",
+        "config.json",
+        "10000.0",
+        "20000.0",
+        MODEL,
+        why="adapter_config.json contains the path",
     ),
     path("student.model", "tokenizer_config.json", "{", "{ ", MODEL, why="one digest; train has its batches"),
     path("student.tokenizer", "tokenizer_config.json", "{", "{ ", STUDENT, "student.tokenizer=./model"),

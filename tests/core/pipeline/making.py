@@ -287,7 +287,7 @@ def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dic
     tip = tips[-1] if tips else None
     data = store.folder(manifests["encode"])
     steps, segments = planned(of, data)
-    somebody = Scorer("majority", "Majority", "baseline", {"test": parts}, threshold=0.5)
+    majority = Scorer("majority", "Majority", "baseline", {"test": parts}, threshold=0.5)
     on = {"split": parts, "checkpoint": tip}
     learned = {"kept": parts, "encoded": parts, "scored": parts, "decision": parts, "analysis": parts}
     calls = [
@@ -302,7 +302,7 @@ def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dic
         export.call(MeasureSettings.for_export(config, "test", generates=tip is not None), of, **on),
         baseline.call(BaselineSettings(seed=config.seed), of, split=parts),
         decide.call(DecideSettings.of(config), of, split=parts, scored=parts),
-        analyse.call(analysed(of, [somebody]), of, split=parts, majority=parts),
+        analyse.call(analysed(of, [majority]), of, split=parts, majority=parts),
         hardness.call(HardnessSettings.of(config, "test"), of, split=parts, answers=parts),
         reinforce.call(PolicySettings.of(config), of, *policy(of, store, parts)[0], **_begin(of, parts, tip)),
         reward.call(RewardSettings.of(config), of, **on),

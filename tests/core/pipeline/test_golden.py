@@ -92,7 +92,7 @@ def test_a_raised_version_requires_a_new_golden_file(made: Made, monkeypatch: py
     monkeypatch.setitem(STAGES, "baseline", dataclasses.replace(STAGES["baseline"], version=99))
     message = complaint(read("baseline"), golden_of(made, "baseline")) or ""
     assert "stage baseline is of version 99" in message
-    assert f"write the golden file anew with `{COMMAND}`" in message
+    assert f"write the golden file again with `{COMMAND}`" in message
 
 
 Harm = Callable[[dict[str, Any]], None]

@@ -36,7 +36,7 @@ def encode(e: Encoder, text: str = TEXT, label: int = 1, reasoning: str = REASON
     return found
 
 
-def borne(e: Encoder, example: EncodedExample) -> list[tuple[str, float]]:
+def weighted(e: Encoder, example: EncodedExample) -> list[tuple[str, float]]:
     """The tokens with weights, as text, and the weights."""
     d = example.datum
     return [(e.tokenizer.inner.decode([t]), w) for t, w in zip(d.targets, d.weights, strict=True) if w > 0]
@@ -56,7 +56,7 @@ def test_only_the_completion_and_its_end_of_turn_have_weights(
 ) -> None:
     e = encoder(tokenizer, target=target, rulebook=rulebook)
     example = encode(e)
-    assert "".join(token for token, _ in borne(e, example)) == completion
+    assert "".join(token for token, _ in weighted(e, example)) == completion
     assert example.datum.targets[-1] == tokenizer.inner.eos_token_id
     assert example.datum.weights[-1] > 0
 
@@ -75,7 +75,7 @@ def test_label_and_reasoning_share_the_weight_as_configured(
     tokenizer: ChatTokenizer, target: str, share: float
 ) -> None:
     e = encoder(tokenizer, target=target, label_share=share)
-    found = borne(e, encode(e))
+    found = weighted(e, encode(e))
     total = sum(w for _, w in found)
     label = encode(e)
     block = e.completion(1, REASON).in_label
@@ -86,21 +86,21 @@ def test_label_and_reasoning_share_the_weight_as_configured(
 
 def test_a_label_without_reasoning_has_all_the_weight(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, target="label_only", label_share=0.3)
-    assert sum(w for _, w in borne(e, encode(e))) == pytest.approx(1)
+    assert sum(w for _, w in weighted(e, encode(e))) == pytest.approx(1)
 
 
 def test_token_weights_keep_their_ratio_and_add_up_to_one(tokenizer: ChatTokenizer) -> None:
     e = encoder(
         tokenizer, target="label_first", token_weights=TokenWeights(label=4, reasoning=1).model_dump()
     )
-    weights = [w for _, w in borne(e, encode(e))]
+    weights = [w for _, w in weighted(e, encode(e))]
     assert max(weights) / min(weights) == pytest.approx(4)
     assert sum(weights) == pytest.approx(1)
 
 
 def test_reasoning_of_weight_zero_is_shown_but_not_learned(tokenizer: ChatTokenizer) -> None:
     e = encoder(tokenizer, target="label_first", token_weights={"label": 1.0, "reasoning": 0.0})
-    assert "".join(t for t, _ in borne(e, encode(e))) == "<label>1</label>"
+    assert "".join(t for t, _ in weighted(e, encode(e))) == "<label>1</label>"
 
 
 def test_the_rulebook_is_in_the_prompt_only_if_configured(tokenizer: ChatTokenizer) -> None:

@@ -90,7 +90,7 @@ def test_a_live_session_is_used_only_at_exactly_its_checkpoint(engine: LocalEngi
     steps = planned()
     first = trainer.run(steps[:2], None)
     trainer.run(steps[2:4], first)
-    # The session now stands at step 4; asked to go on from step 2 it must not be used as it is.
+    # The session is at step 4 now and must not be used to continue from step 2.
     other = trainer.run(steps[2:5], first)
     fresh = Trainer(engine, tmp_path / "fresh", restores=True)
     assert digest(other) == digest(fresh.run(steps[2:5], fresh.run(steps[:2], None)))

@@ -162,9 +162,9 @@ def test_weights_saved_for_a_sampler_are_those_of_the_session(
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)
     saved = session.save(tmp_path / "whole", step=1)
-    lent = session.save_weights_for_sampler(tmp_path / "lent", step=1)
+    saved_weights = session.save_weights_for_sampler(tmp_path / "weights", step=1)
     rows = [[1, 2, 3, 4, 5]]
-    assert engine.sampler(lent).logprobs(rows) == engine.sampler(saved.sampler).logprobs(rows)
+    assert engine.sampler(saved_weights).logprobs(rows) == engine.sampler(saved.sampler).logprobs(rows)
     assert session.tip == saved
 
 
@@ -173,7 +173,7 @@ def test_a_state_can_be_opened_without_its_optimizer(
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)
     saved = session.save(tmp_path / "whole", step=1)
-    begun = engine.open(replace(lora, seed=99), saved.state, optimizer=False)
-    assert begun.tip is None
-    assert begun._optimizer.state == {}
-    assert begun.save(tmp_path / "again", step=0).digest == saved.digest
+    opened = engine.open(replace(lora, seed=99), saved.state, optimizer=False)
+    assert opened.tip is None
+    assert opened._optimizer.state == {}
+    assert opened.save(tmp_path / "again", step=0).digest == saved.digest

@@ -85,16 +85,16 @@ def test_equal_adjacent_prompts_are_one_request(
 ) -> None:
     before, asked = sampler.usage, len(server.samples())
     groups = [prompts[0]] * 4 + [prompts[1]] * 4
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
-    generated = sampler.generate(groups, params, progress=lambda done, of: told.append((done, of)))
+    generated = sampler.generate(groups, params, progress=lambda done, of: reported.append((done, of)))
     assert len(generated) == 8
     assert len({g.tokens for g in generated}) > 2
     spent = sampler.usage
     assert spent.requests - before.requests == len(server.samples()) - asked == 2
     assert spent.prefilled - before.prefilled == len(prompts[0]) + len(prompts[1])
     assert spent.sampled - before.sampled == sum(len(g.tokens) for g in generated)
-    assert sorted(told) == [(4, 8), (8, 8)]
+    assert sorted(reported) == [(4, 8), (8, 8)]
 
 
 def test_a_failed_request_loses_only_the_answers_of_its_prompt(

@@ -70,12 +70,12 @@ def test_weights_saved_for_a_sampler_are_the_sessions_and_expire_soon(
 ) -> None:
     session, same = engine.open(lora, None), local.open(lora, None)
     session.submit(batches[0], adam, step=0)
-    lent = session.save_weights_for_sampler(tmp_path, step=1)
+    weights = session.save_weights_for_sampler(tmp_path, step=1)
     saved = next(row for row in reversed(server.records()) if isinstance(row, Saved))
-    assert (saved.path, saved.kind, saved.ttl_seconds) == (lent.location, "sampler_weights", SAMPLER_TTL_S)
+    assert (saved.path, saved.kind, saved.ttl_seconds) == (weights.location, "sampler_weights", SAMPLER_TTL_S)
     same.submit(batches[0], adam, step=0).result()
     wanted = local.sampler(same.save_weights_for_sampler(tmp_path / "here", step=1)).logprobs(prompts)
-    for found, row in zip(engine.sampler(lent).logprobs(prompts), wanted, strict=True):
+    for found, row in zip(engine.sampler(weights).logprobs(prompts), wanted, strict=True):
         assert found == pytest.approx(row, abs=1e-3)
     assert session.submit(batches[1], adam, step=1).result().tokens
 

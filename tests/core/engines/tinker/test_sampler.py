@@ -271,8 +271,8 @@ def test_zero_tokens_send_no_request(
 
 def test_progress_ends_at_the_number_of_rows(sampler: TinkerSampler, prompts: Rows, choices: Rows) -> None:
     for call in (
-        lambda told: sampler.score(prompts, choices, progress=told),
-        lambda told: sampler.generate(prompts, GenerateParams(max_tokens=2), progress=told),
+        lambda report: sampler.score(prompts, choices, progress=report),
+        lambda report: sampler.generate(prompts, GenerateParams(max_tokens=2), progress=report),
     ):
         seen: list[tuple[int, int]] = []
         call(lambda done, total, seen=seen: seen.append((done, total)))

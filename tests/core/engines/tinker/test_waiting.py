@@ -50,7 +50,7 @@ def test_waits_for_a_step_are_reported_with_the_queues_state(
     session.submit(batches[0], adam, step=12).result()
     thread.join()
     assert waits[0] == "waiting for step 12, forward and backward for 0 s"
-    # After it works again a slow machine may see another wait, of which the queue says nothing.
+    # After it works again a slow machine may see another wait, without a state of the queue.
     assert {wait.partition(", queue: ")[2] for wait in waits} <= {"", "paused capacity: no room for now"}
     assert engine.service.queue.state is None
 
@@ -115,11 +115,11 @@ def test_evaluation_continues_during_training(
 def test_each_thread_reports_its_own_waits(connected: Connection) -> None:
     watch = Service(connected)
     watch.tick_s = 0.01
-    told: dict[str, list[str]] = {"here": [], "there": []}
+    reported: dict[str, list[str]] = {"here": [], "there": []}
     never: dict[str, Future[int]] = {"here": Future(), "there": Future()}
 
     def wait(name: str) -> None:
-        with watch.reporting(told[name].append):
+        with watch.reporting(reported[name].append):
             watch.result(never[name], f"what is wanted {name}")
 
     threads = [threading.Thread(target=wait, args=(name,)) for name in never]
@@ -130,6 +130,6 @@ def test_each_thread_reports_its_own_waits(connected: Connection) -> None:
         future.set_result(1)
     for thread in threads:
         thread.join()
-    for name, words in told.items():
+    for name, words in reported.items():
         assert words
         assert all(message.startswith(f"waiting for what is wanted {name} for ") for message in words)
