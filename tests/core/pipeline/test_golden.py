@@ -45,7 +45,7 @@ def again(made: Made, slot: str, out: Path) -> Golden:
     call = made.stages[slot]
     inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     out.mkdir()
-    summary = call.stage(call.settings, StageIO(inputs, out, run=call.context), **call.given)
+    summary = call.stage(call.settings, StageIO(inputs, out, run=call.context), *call.arguments)
     found = described(call.name, out, summary, made.folder)
     outputs = {**read(call.name).outputs, slot: {**found, "(summary)": _with_seconds(found["(summary)"])}}
     return Golden(call.name, call.stage.version, outputs)
