@@ -68,7 +68,7 @@ class DataConfig(ConfigSection):
     name: str = "dataset"
     """The dataset's name, used to find files under `dir`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
-    """`auto`: by the file's ending, before .gz."""
+    """`auto`: by the file's ending, before .gz and the like."""
     encoding: str = "utf-8"
     """Text encoding of CSV, TSV and JSON lines; a byte order mark is skipped, and refused where it
     contradicts the encoding."""

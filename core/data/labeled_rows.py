@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from core.config import DataConfig
 from core.data import sources, tables
+from core.data.compression import compression_of
 from core.data.sources import FORMATS, Format, TextFormat
 from core.data.tables import RawRow
 from core.errors import DataError
@@ -154,8 +155,9 @@ def content(config: DataConfig) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for table in table_files(config):
-        packed = "+gz" if table.url.lower().endswith(".gz") else ""
-        found[table.key] = f"{table.format}{packed}:{sources.digest(table.url)}"
+        packed = compression_of(table.url)
+        ending = f"+{packed.ending[1:]}" if packed else ""
+        found[table.key] = f"{table.format}{ending}:{sources.digest(table.url)}"
     if config.split_file is not None:
         digest = sources.digest(config.split_file)
         found["data.split_file"] = f"{sources.ending(config.split_file)}:{digest}"

@@ -8,11 +8,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import difflib
-import gzip
 import hashlib
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from core import locations
+from core.data.compression import compression_of_content, decompressed, without_compression
 from core.errors import DataError, PassingError, UnderstudyError, UserError
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -38,7 +37,6 @@ FORMATS: dict[str, Format] = {
 STANDARD_INPUT = "standard input"
 """The name of standard input in errors."""
 _HEAD = 4096
-_GZIP = b"\x1f\x8b"
 _MARKS = (
     # UTF-32 first: its little-endian mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "UTF-32", {"utf-32", "utf-32-le"}),
@@ -60,8 +58,8 @@ _LONE_CR = re.compile(r"\r(?!\n)")
 
 
 def ending(url: str) -> str:
-    """The ending of a file's name in lower case, that before .gz."""
-    return url.lower().removesuffix(".gz").rpartition(".")[2]
+    """The ending of a file's name in lower case, that before .gz and the like."""
+    return without_compression(url.lower()).rpartition(".")[2]
 
 
 def read_bytes(url: str) -> bytes:
@@ -81,14 +79,11 @@ def digest(url: str) -> str:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if its name ends in .gz. Raises DataError, also while they are read."""
+    """The bytes of a file, decompressed by its name's ending. Raises DataError, also while they are read."""
     with explained(url):
         file = _packed(url)
-    with file:
-        try:
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if url.lower().endswith(".gz") else file
-        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-            raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
+    with file, decompressed(file, url, place(url)) as content:
+        yield content
 
 
 @contextlib.contextmanager
@@ -289,7 +284,7 @@ class _Headed(io.BufferedIOBase):
 
 
 def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
-    """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
+    """The likely encoding. Raises DataError for a compressed file, and for an encoding that it cannot have."""
     encoding = how.encoding
     try:
         codecs.getincrementaldecoder(encoding)
@@ -298,9 +293,11 @@ def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
         codec = codecs.lookup(encoding).name
     except LookupError:
         raise DataError(f"{place}: unknown encoding {encoding!r}; set {how.named('encoding')}") from None
-    if head.startswith(_GZIP):
-        remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
-        raise DataError(f"{place} is packed by gzip; {remedy}")
+    if packed := compression_of_content(head):
+        named = f"give it a name that ends in {packed.ending}"
+        raise DataError(
+            f"{place} is packed by {packed.name}; {'unpack it first' if place == STANDARD_INPUT else named}"
+        )
     for mark, name, codecs_of_it in _MARKS:
         if head.startswith(mark):
             if codec in codecs_of_it:

@@ -220,7 +220,7 @@ class AnswerFile:
 
 @contextmanager
 def open_answers(url: str) -> Iterator[AnswerFile]:
-    """Read the whole file, or that of a run's folder, decompressed if its name ends in .gz.
+    """Read the whole file, or that of a run's folder, decompressed by its name's ending.
 
     Raises AnswersError with file and line for anything that is not an answer, and if the file is
     missing or empty.

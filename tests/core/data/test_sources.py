@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +30,6 @@ def test_an_absolute_path_a_url_and_a_package_are_read_alike(write: Write) -> No
     assert unpacked(f"file://{path}") == b"a"
     assert unpacked("memory://sources/data.csv") == b"a"
     assert unpacked("package://click/click/__init__.py").startswith(b'"""')
-
-
-def test_gz_is_unpacked_and_its_digest_is_of_the_bytes_as_they_lie_there(write: Write) -> None:
-    packed = gzip.compress(b"a")
-    write(packed, "data.csv.gz")
-    assert unpacked("data.csv.gz") == b"a"
-    assert sources.digest("data.csv.gz") == hashlib.sha256(packed).hexdigest()
 
 
 def test_a_missing_file_is_named_by_its_absolute_path_with_names_near_it(
@@ -79,12 +70,6 @@ def test_a_url_that_leads_nowhere_is_refused(url: str, sentence: str) -> None:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is a folder; name a file, or set data.dir"):
         sources.read_bytes(str(tmp_path))
-
-
-def test_half_a_gzip_file_is_refused(write: Write) -> None:
-    write(gzip.compress(b"a" * 1000)[:-9], "data.csv.gz")
-    with pytest.raises(DataError, match=r"data.csv.gz ends in .gz but is not a whole gzip file"):
-        unpacked("data.csv.gz")
 
 
 @pytest.mark.parametrize(
