@@ -30,8 +30,8 @@ from tests.servers.teacher_limits import Work
 from tests.servers.teacher_orders import Delay
 
 REPO = Path(__file__).resolve().parents[2]
-PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")))
-RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).text
+PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/sms.yaml")))
+RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).text
 TEXT = "Message {i} of {name}: are you coming to the harbour tonight, or shall I ask the others first?"
 RAMP_S = 10.0
 """Left out of what is called steady: five round trips of a second double 8 to 256."""

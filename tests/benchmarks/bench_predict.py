@@ -110,7 +110,7 @@ def student_of(folder: Path, model: Path) -> Student:
         token_weights=None,
     )
     tokenizer = ChatTokenizer.load(model, {})
-    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")))
+    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/sms.yaml")))
     contents = Contents(
         base=Base("local", str(model), "0"),
         adapter_digest=None,

@@ -96,8 +96,8 @@ def _teacher(folder: Path, rows: int) -> None:
 def _settings(folder: Path) -> sample_stage.SampleSettings:
     return sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
-        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
-        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+        rules=RulesConfig(dir=str(REPO / "rules/sms")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/sms.yaml")),
     )
 
 

@@ -64,7 +64,7 @@ def test_the_defaults_of_the_config_are_found_from_any_folder() -> None:
         assert load_prices(named).models
 
 
-@pytest.mark.parametrize("name", ["default", "quickstart", "fpb", "esnli"])
+@pytest.mark.parametrize("name", ["default", "reviews", "sms", "fpb", "esnli"])
 def test_every_prompts_file_of_the_repository_is_found(name: str) -> None:
     found = locations.default_file(f"./prompts//{name}.yaml", "prompts.file")
     assert found.read_bytes() == (REPO / f"prompts/{name}.yaml").read_bytes()

@@ -118,7 +118,7 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_repositorys_own_rules_have_ids() -> None:
-    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).ids == tuple(
+    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).ids == tuple(
         f"R{i}" for i in range(1, 7)
     )
     assert load_rulebook(RulesConfig(dir=str(REPO / "rules/fpb"))).ids == tuple(f"R{i}" for i in range(1, 6))
@@ -141,5 +141,5 @@ def test_names_without_long_numbers_are_in_plain_order(names: list[str]) -> None
 
 
 def test_the_quickstarts_rulebook_is_as_it_was() -> None:
-    found = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart")))
+    found = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms")))
     assert list(found.files) == sorted(found.files)

@@ -85,7 +85,7 @@ def _understudy(client: Path, last: Path, name: str, settings: Mapping[str, str]
             [
                 str(client.with_name("understudy")),
                 "run",
-                "configs/quickstart.yaml",
+                "configs/sms.yaml",
                 *words,
                 *options,
             ],

@@ -113,7 +113,7 @@ def test_texts_are_found_without_frames(texts: Path) -> None:
 
 
 def test_the_project_s_own_prompts_hide_no_text(texts: Path) -> None:
-    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")))
+    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/sms.yaml")))
     with teacher.serve(texts) as server:
         for gold in (None, 1):
             for text in TEXTS.values():

@@ -237,7 +237,7 @@ def test_an_ordinary_reason_with_such_words_is_not(reasoning: str) -> None:
     assert revealed(reasoning, NAMES) is None
 
 
-@pytest.mark.parametrize("file", ["default.yaml", "quickstart.yaml"])
+@pytest.mark.parametrize("file", ["default.yaml", "reviews.yaml", "sms.yaml"])
 @pytest.mark.parametrize("gold", [0, 1])
 def test_the_products_own_hints_are_known(file: str, gold: int) -> None:
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts" / file)))

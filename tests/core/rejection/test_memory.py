@@ -39,8 +39,8 @@ def prepare(folder: Path, rows: int) -> None:
 def run(folder: Path) -> None:
     settings = sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
-        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
-        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+        rules=RulesConfig(dir=str(REPO / "rules/sms")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/sms.yaml")),
     )
     inputs = {name: folder / name for name in ("split", "sample")}
     sample_stage.sample(settings, StageIO(inputs, folder / "sample"))

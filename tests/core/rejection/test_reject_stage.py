@@ -222,15 +222,15 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
         pytest.skip(str(e))
     with table.open(encoding="latin-1", newline="") as f:
         texts = {text_id(row[1]): row for row in csv.reader(f)}
-    answers = REPO / "dataset/quickstart/teacher_answers.jsonl"
+    answers = REPO / "dataset/sms/teacher_answers.jsonl"
     ids = [row["id"] for row in jsonio.read_jsonl(answers)]
     train = [Example(i, texts[i][1], int(texts[i][0] == "spam")) for i in ids]
     io = sampled(tmp_path, ANSWERS)
     write_examples(tmp_path / "split/train.csv", train)
     settings = sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(answers)),
-        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
-        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+        rules=RulesConfig(dir=str(REPO / "rules/sms")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/sms.yaml")),
     )
     sample_stage.sample(settings, StageIO(io.inputs, tmp_path / "sample"))
     every = RejectionConfig.model_validate({"rules": tuple(RULES)})

@@ -63,7 +63,7 @@ def palm_read(palm: list[dict[str, Any]]) -> list[ParsedAnswer]:
 
 def test_every_quickstart_answer_is_strict_json() -> None:
     names = LabelNames()
-    rows = read_jsonl(REPO / "dataset/quickstart/teacher_answers.jsonl")
+    rows = read_jsonl(REPO / "dataset/sms/teacher_answers.jsonl")
     found = [parse(row["raw_output"], ParseConfig(), names) for row in rows]
     assert Counter((p.ok, p.source) for p in found) == {(True, "json"): 400}
 

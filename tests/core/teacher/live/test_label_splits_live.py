@@ -43,7 +43,7 @@ def label(server: TeacherServer, tmp_path: Path) -> Label:
         }
         settings = stage.SampleSettings(
             teacher=TeacherConfig.model_validate(values),
-            rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
+            rules=RulesConfig(dir=str(REPO / "rules/sms")),
             prompts=PromptsConfig(file=str(REPO / "prompts/default.yaml")),
             split=split,
         )

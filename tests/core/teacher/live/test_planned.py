@@ -26,7 +26,7 @@ from tests.servers.teacher_orders import Prices
 
 REPO = Path(__file__).resolve().parents[4]
 PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).text
+RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).text
 MODEL = "gpt-4o-mini"
 
 

@@ -30,14 +30,14 @@ def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_th
     monkeypatch.chdir(REPO)
     monkeypatch.setenv("TEST_TEACHER_KEY", "key")
     store = Store.open(str(tmp_path / "root"))
-    recorded = RunContext(load(Path("configs/quickstart.yaml")).config)
+    recorded = RunContext(load(Path("configs/sms.yaml")).config)
     split, wanted = accepted(recorded, store)
 
     user = recorded.prompts.teacher_messages(TEXT_SLOT, recorded.rulebook.text)[-1].content
     before, _, after = user.partition(TEXT_SLOT)
     with store.file(split, "train.csv").open(encoding="utf-8", newline="") as f:
         texts = {row["id"]: row["text"] for row in csv.DictReader(f)}
-    file = write_texts(tmp_path / "texts.jsonl", texts, Path("dataset/quickstart/teacher_answers.jsonl"))
+    file = write_texts(tmp_path / "texts.jsonl", texts, Path("dataset/sms/teacher_answers.jsonl"))
     with endpoint.serve(file, frames=[(before, after)]) as server:
         server.delay(0.01, tail="pareto", seed=3)
         changes = {
@@ -53,7 +53,7 @@ def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_th
             },
         }
         overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        resolved = load(Path("configs/quickstart.yaml"), overrides)
+        resolved = load(Path("configs/sms.yaml"), overrides)
         live = RunContext(resolved.config, lambda: Journal.open(store, "live"))
         nothing_off = Switches(frozenset(), frozenset())
         plan = describe_plan(resolved, nothing_off)

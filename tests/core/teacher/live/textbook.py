@@ -16,7 +16,7 @@ from tests.servers.teacher_answers import invented_label
 REPO = Path(__file__).resolve().parents[4]
 TEXTS = {f"t{i:02}": f"Text number {i}: shall we meet at the harbour, or at the market?" for i in range(40)}
 PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).text
+RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).text
 _BEFORE, _, _AFTER = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
 FRAME = (_BEFORE, _AFTER)
 """What stands before and after the text in the user message."""
