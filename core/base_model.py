@@ -1,7 +1,9 @@
 """Find the base model that a config names, as a folder of safetensors with a tokenizer.
 
-A model is named by a folder, a .gguf file, which is converted once into the user's cache,
-`package://<distribution>/<path>` for a file inside an installed package, or a hub id.
+A model is named by a folder, a .gguf file, which is converted once into the user's cache, a hub id, or
+`package://<distribution>/<path>` for a folder or file inside an installed package. A file that packages hold
+in pieces is named with a range of numbers and its sha256, `package://x-part{1..6}/data/{1..6}.bin#sha256=<hex>`,
+and is joined once into the cache.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
+import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +41,9 @@ _DIGESTED_FILES = (
 # Raise when the same .gguf would be converted to something else.
 _CONVERSION = 1
 _CONVERTED = "converted.json"
-"""The sha256 of each file of a converted model, by name."""
+"""The sha256 of each file of a converted or joined model, by name."""
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_PIECES = 1000
 _BLOCK, _BLOCKS = 1 << 16, 16
 """Bytes that identify a file before its digest is looked up: one megabyte of each."""
 
@@ -97,7 +104,7 @@ def _find(spec: str, what: str, setting: str, files: list[str], cache: Path) -> 
     """Return the folder that `spec` names; of a model on the hub, `files` are downloaded."""
     try:
         found = locations.normalized(spec, schemes=MODEL.schemes, kind=MODEL.kind)
-        packaged = locations.packaged_file(found, setting) if found.startswith(locations.PACKAGE) else None
+        packaged = _packaged(found, setting, cache) if found.startswith(locations.PACKAGE) else None
     except UserError as error:
         raise ModelError(f"{what}: {error}") from error
     path = packaged or Path(found).absolute()
@@ -115,6 +122,66 @@ def _find(spec: str, what: str, setting: str, files: list[str], cache: Path) -> 
     if path.suffix != ".gguf":
         raise ModelError(f"{what} {path} is a file but not a .gguf; name its folder instead")
     return convert_gguf(path, cache)
+
+
+def _packaged(url: str, setting: str, cache: Path) -> Path:
+    """Return the folder or file in installed packages that `url` names. Raises UserError."""
+    named, _, fragment = url.partition("#")
+    sha256 = fragment.removeprefix("sha256=").lower()
+    if fragment and not (fragment.startswith("sha256=") and re.fullmatch("[0-9a-f]{64}", sha256)):
+        raise UserError(f"{url}: what follows # must be sha256= and 64 hexadecimal digits")
+    ranges = set(_RANGE.findall(named))
+    if not ranges:
+        path = locations.packaged_path(named, setting)
+        if sha256 and path.is_dir():
+            raise UserError(f"{url}: a folder has no sha256; name a file in it, or remove #{fragment}")
+        if sha256 and (digest := file_digest(path, cache)) != sha256:
+            raise UserError(
+                f"{url}: the file's sha256 is {digest}; correct {setting} or reinstall the package"
+            )
+        return path
+    if len(ranges) > 1:
+        raise UserError(f"{url}: the ranges of pieces differ; write the same one at each place")
+    first, last = ranges.pop()
+    if not int(first) <= int(last) < int(first) + _MOST_PIECES:
+        raise UserError(f"{url}: {{{first}..{last}}} must count up, to at most {_MOST_PIECES} pieces")
+    if not sha256:
+        raise UserError(f"{url}: add the sha256 of the joined file, `#sha256=<64 hexadecimal digits>`")
+    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return join_pieces([_RANGE.sub(number, named) for number in numbers], sha256, cache, setting)
+
+
+def join_pieces(urls: Sequence[str], sha256: str, cache: Path, setting: str) -> Path:
+    """Return the .gguf file, or the unpacked folder of the zip archive, that the files of packages make up.
+
+    They are joined once: if two processes need the model, one joins and the other waits. Raises UserError if
+    a piece is missing or the joined file has another sha256, and then leaves nothing behind.
+    """
+
+    def join(folder: Path) -> None:
+        joined, whole = folder / "model.gguf", hashlib.sha256()
+        with joined.open("wb") as file:
+            for url in urls:
+                with locations.packaged_path(url, setting).open("rb") as piece:
+                    while block := piece.read(1 << 22):
+                        whole.update(block)
+                        file.write(block)
+        if whole.hexdigest() != sha256:
+            raise UserError(
+                f"{urls[0]} and {len(urls) - 1} more pieces have the sha256 {whole.hexdigest()}, not "
+                f"{sha256}; correct {setting} or reinstall the packages"
+            )
+        if zipfile.is_zipfile(joined):
+            with zipfile.ZipFile(joined) as archive:
+                archive.extractall(folder)
+            joined.unlink()
+
+    final = cache / "joined" / sha256[:16]
+    _kept_whole(final, cache, f"joining {len(urls)} pieces of a model in {final}, once", join)
+    if (final / "model.gguf").is_file():
+        return final / "model.gguf"
+    found = sorted(final.rglob("config.json"), key=lambda path: len(path.parts))
+    return found[0].parent if found else final
 
 
 def _download(spec: str, patterns: list[str], what: str) -> Path:
@@ -181,24 +248,32 @@ def convert_gguf(path: Path, cache: Path) -> Path:
     one leaves nothing that is used. Raises ModelError.
     """
     final = cache / "models" / f"{file_digest(path, cache)[:16]}-v{_CONVERSION}"
-    if _is_whole(final, cache):
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{final}.lock"):
-        if not _is_whole(final, cache):
-            if final.exists():
-                log.warning("%s was damaged", final)
-                shutil.rmtree(final)
-            log.info("converting %s to safetensors in %s, once; about half a minute", path, final)
-            with whole_folder(final) as part:
-                _convert(path, part)
-                digests = {p.name: jsonio.file_digest(p) for p in part.iterdir() if p.is_file()}
-                jsonio.write_json(part / _CONVERTED, digests)
+    note = f"converting {path} to safetensors in {final}, once; about half a minute"
+    _kept_whole(final, cache, note, lambda part: _convert(path, part))
     return final
 
 
+def _kept_whole(final: Path, cache: Path, note: str, write: Callable[[Path], None]) -> None:
+    """Unless the folder `final` is whole, log `note` and `write` it, in one process at a time."""
+    if _is_whole(final, cache):
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{final}.lock"):
+        if _is_whole(final, cache):
+            return
+        if final.exists():
+            log.warning("%s was damaged", final)
+            shutil.rmtree(final)
+        log.info("%s", note)
+        with whole_folder(final) as part:
+            write(part)
+            files = [path for path in part.rglob("*") if path.is_file()]
+            digests = {path.relative_to(part).as_posix(): jsonio.file_digest(path) for path in files}
+            jsonio.write_json(part / _CONVERTED, digests)
+
+
 def _is_whole(folder: Path, cache: Path) -> bool:
-    """Whether a converted model's files are those that were written."""
+    """Return whether a folder's files are those that were written."""
     try:
         written = jsonio.read_json(folder / _CONVERTED)
         return all(file_digest(folder / name, cache) == digest for name, digest in written.items())

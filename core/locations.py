@@ -94,8 +94,10 @@ def object_url(text: str, setting: str) -> str:
     return f"{kind}://{'/'.join(part for part in (bucket, prefix) if part not in ('', '.'))}"
 
 
-def packaged_file(url: str, setting: str = "the setting that names it") -> Path:
+def packaged_path(url: str, setting: str = "the setting that names it") -> Path:
     """Return the file that `url` names, as the distribution lists it: `package://<distribution>/<path>`.
+
+    A folder is named in the same way.
 
     Raises UserError with the nearest names if it does not exist. No message advises an install command: a
     misspelled name may be that of a stranger's package.
@@ -118,6 +120,10 @@ def packaged_file(url: str, setting: str = "the setting that names it") -> Path:
             "that distribution to your environment if you know who publishes it"
         ) from None
     listed = {file.as_posix(): file for file in files}
+    folder = f"{inside.rstrip('/')}/"
+    within = next((file for name, file in listed.items() if name.startswith(folder)), None)
+    if inside not in listed and within is not None:
+        return Path(str(within.locate())).resolve().parents[within.as_posix().count("/", len(folder))]
     if inside not in listed:
         near = difflib.get_close_matches(inside, list(listed), n=3, cutoff=0.5)
         hint = f"; near it: {', '.join(near)}" if near else f"; it lists {len(files)} other files"

@@ -154,7 +154,7 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """The absolute path; relative paths are relative to the working directory."""
     found = _normalized(url)
-    return locations.packaged_file(found) if found.startswith(locations.PACKAGE) else Path.cwd() / found
+    return locations.packaged_path(found) if found.startswith(locations.PACKAGE) else Path.cwd() / found
 
 
 def place(url: str) -> str:
@@ -284,7 +284,7 @@ class _Headed(io.BufferedIOBase):
 
 
 def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
-    """The likely encoding. Raises DataError for a compressed file, and for an encoding that it cannot have."""
+    """The likely encoding. Raises DataError for a compressed file, and an encoding it cannot have."""
     encoding = how.encoding
     try:
         codecs.getincrementaldecoder(encoding)

@@ -17,7 +17,7 @@ LISTED = "package://click/click/__init__.py"
 
 
 def test_a_listed_file_is_found_without_importing_its_package() -> None:
-    assert locations.packaged_file(LISTED).read_bytes()
+    assert locations.packaged_path(LISTED).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_listed_file_is_found_without_importing_its_package() -> None:
 )
 def test_what_is_not_there_is_named_with_a_remedy(url: str, sentence: str) -> None:
     with pytest.raises(UserError) as e:
-        locations.packaged_file(url)
+        locations.packaged_path(url)
     assert str(e.value).startswith(sentence)
 
 

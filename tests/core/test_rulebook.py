@@ -118,9 +118,7 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_repositorys_own_rules_have_ids() -> None:
-    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).ids == tuple(
-        f"R{i}" for i in range(1, 7)
-    )
+    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).ids == tuple(f"R{i}" for i in range(1, 7))
     assert load_rulebook(RulesConfig(dir=str(REPO / "rules/fpb"))).ids == tuple(f"R{i}" for i in range(1, 6))
 
 

@@ -95,7 +95,7 @@ def test_giant_families_are_reported(write: Write, tmp_path: Path) -> None:
 def spam() -> dict[str, Any]:
     """The quickstart's data section."""
     try:
-        locations.packaged_file(SPAM)
+        locations.packaged_path(SPAM)
     except UserError as e:
         pytest.skip(str(e))
     return {

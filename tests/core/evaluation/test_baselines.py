@@ -29,7 +29,7 @@ from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import DEFAULT
-from core.locations import packaged_file
+from core.locations import packaged_path
 from core.records import SPLITS, Example, SplitName, write_examples
 from core.stage import StageIO
 from tests.core.evaluation.scored import counts
@@ -47,7 +47,7 @@ def quickstart() -> Splits:
     """The quickstart's rows, read from the package that contains them."""
     split_file = REPO / "dataset" / "quickstart" / "split.csv"
     try:
-        texts = packaged_file("package://textdescriptives/textdescriptives/data/spam.csv")
+        texts = packaged_path("package://textdescriptives/textdescriptives/data/spam.csv")
     except UserError as error:
         pytest.skip(str(error))
     if not split_file.is_file():

@@ -217,7 +217,7 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
     tmp_path: Path,
 ) -> None:
     try:
-        table = locations.packaged_file("package://textdescriptives/textdescriptives/data/spam.csv")
+        table = locations.packaged_path("package://textdescriptives/textdescriptives/data/spam.csv")
     except UserError as e:
         pytest.skip(str(e))
     with table.open(encoding="latin-1", newline="") as f:
