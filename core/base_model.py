@@ -59,21 +59,21 @@ class ModelSource:
     """As the config names it; this goes into adapters, the folder does not."""
 
 
-def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
-    """Find the base model that `spec` names.
+def resolve_model(
+    spec: str, *, what: str = "base model", setting: str = "student.model", cache: Path | None = None
+) -> ModelSource:
+    """Find the model that `spec` names; `what` it is and the `setting` that names it are for messages.
 
     Converted models are kept in `cache`, by default in the user's. Raises ModelError.
     """
     kept = (cache or user_cache()).absolute()
-    folder = _find(spec, "base model", "student.model", ["*.safetensors", *_TOKENIZER_FILES], kept)
+    folder = _find(spec, what, setting, ["*.safetensors", *_TOKENIZER_FILES], kept)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"base model folder {folder} has no config.json; name a folder that save_pretrained wrote"
+            f"{what} folder {folder} has no config.json; name a folder that save_pretrained wrote"
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(
-            f"base model folder {folder} has no *.safetensors; download the model's weights into it"
-        )
+        raise ModelError(f"{what} folder {folder} has no *.safetensors; download the model's weights into it")
     # Names and contents count; the folder's location and the writer of config.json do not.
     whole = hashlib.sha256()
     paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}

@@ -108,7 +108,10 @@ class Part(StrEnum):
     MAJORITY = "Majority class of train"
     TFIDF_WORDS = "TF-IDF words + logistic regression"
     TFIDF_CHARACTERS = "TF-IDF characters + logistic regression"
+    EMBEDDING = "Sentence embeddings + logistic regression"
+    EMBEDDING_TFIDF = "Sentence embeddings and TF-IDF + logistic regression"
     BASELINES = "Classical baselines"
+    ENCODER = "Sentence embeddings"
     UNTRAINED = "Untrained student"
     OTHER_PROMPT = "Untrained student with the other prompt"
     LABEL_ONLY_RUN = "Label-only student of another run"
@@ -236,5 +239,7 @@ CLASSICAL: Mapping[str, Part] = {
     "majority": Part.MAJORITY,
     "tfidf_words": Part.TFIDF_WORDS,
     "tfidf_chars": Part.TFIDF_CHARACTERS,
+    "embedding": Part.EMBEDDING,
+    "embedding_tfidf": Part.EMBEDDING_TFIDF,
 }
 """The classical baselines by their name in files."""

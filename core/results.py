@@ -91,9 +91,10 @@ class TeacherFigures(TeacherSummary):
 
 
 class GridPoint(Record):
-    """One regularization strength that a baseline tried on val."""
+    """One regularization strength, with a range of n-grams, that a baseline tried on val."""
 
     C: float
+    ngram_range: tuple[int, int] | None = None
     log_loss: float | None
     auroc: float | None
 

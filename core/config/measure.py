@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.config.section import ANYWHERE, ConfigSection, NotInKey
+from core.config.section import ANYWHERE, CONTENT, MODEL, ConfigSection, NotInKey
 from core.registry import Registry
 
 Better = Literal["higher", "lower"]
@@ -217,6 +217,9 @@ class EvaluationConfig(ConfigSection):
 class BaselinesConfig(ConfigSection):
     """What the student is compared with, besides the majority class, TF-IDF and the untrained model."""
 
+    encoder: Annotated[str | None, CONTENT, MODEL] = None
+    """A sentence encoder: a folder as sentence-transformers writes it, package:// or a hub id. Its frozen
+    embeddings with logistic regression, alone and with TF-IDF, are two more baselines."""
     other_prompt: bool = True
     """Ask the untrained model with the rulebook shown too, or hidden if the student's own prompt shows
     it; with a Tinker server these prompts cost money."""

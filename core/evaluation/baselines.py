@@ -1,7 +1,8 @@
-"""The baselines that cost nothing to train: the majority class, and logistic regression on TF-IDF.
+"""The baselines that cost little to train: the majority class, and logistic regression on fixed features.
 
-All learn from the gold labels of every train row. The features are fixed, the regularization is chosen on
-val, and thresholds are decided as for every scorer (core.evaluation.decision).
+The features are TF-IDF of words or characters, frozen sentence embeddings, or both. All learn from the gold
+labels of every train row. Range of n-grams and regularization are chosen on val, and thresholds are decided
+as for every scorer (core.evaluation.decision).
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ import numpy as np
 from core import jsonio
 from core.config import ConfigSection
 from core.errors import CLASSICAL, DataError, Part, separable
+from core.evaluation.embeddings import Vectors, read_embeddings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Floats, Predictions
 from core.records import SPLITS, Example, SplitName, read_examples
 from core.stage import StageIO, stage
 
-MAX_ITER = 1000
-GRID = (0.1, 1.0, 10.0, 100.0)
+MAX_ITER = 2000
+GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """The values of C that are tried, the simplest model first."""
 DEFAULT_C = 10.0
 """C where val cannot choose."""
-FEATURES: Mapping[str, Mapping[str, Any]] = {
-    "tfidf_words": {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True},
-    "tfidf_chars": {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True},
+_WORDS = {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b", "sublinear_tf": True}
+_CHARACTERS = tuple(
+    {"analyzer": "char_wb", "ngram_range": (2, longest), "sublinear_tf": True} for longest in (4, 5)
+)
+TFIDF: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "tfidf_words": (_WORDS,),
+    "tfidf_chars": _CHARACTERS,
+    "embedding": (),
+    "embedding_tfidf": _CHARACTERS,
 }
+"""The settings of TF-IDF that are tried for each regression, the fewest features first."""
 IMPOSSIBLE = "impossible"
 """The field of baselines.json with the reason why these rows make a baseline impossible."""
 
@@ -53,76 +62,119 @@ class Baseline:
         }
 
 
-def fit(name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]) -> Baseline:
+def fit(
+    name: str,
+    train: Sequence[Example],
+    splits: Mapping[SplitName, Sequence[Example]],
+    embeddings: Mapping[SplitName, Vectors] | None = None,
+) -> Baseline:
     """Fit one baseline of CLASSICAL.
 
     The majority gives every row train's share of positives, so that at 0.5 it predicts train's larger class.
-    C of a regression is chosen on `splits["val"]` by log loss. Raises DataError if these rows make it
-    impossible: train is empty, or for a regression has one class, or no text with a term to count.
+    Regressions are chosen on `splits["val"]` by log loss. `embeddings` has the vectors of train and of the
+    splits, of shape (rows, dimensions). Raises DataError if these rows make the baseline impossible: train is
+    empty, or for a regression has one class, or no text with a term to count.
     """
     if not train:
         raise DataError(f"{CLASSICAL[name]}: the train split has no rows")
     if name != "majority":
-        return _fit_regression(name, train, splits)
+        return _fit_regression(name, train, splits, embeddings if name.startswith("embedding") else None)
     share = sum(e.label for e in train) / len(train)
     scored = {split: _scored(rows, np.full(len(rows), share)) for split, rows in splits.items()}
     return Baseline(name, {"share_positive": share}, scored)
 
 
 def _fit_regression(
-    name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]
+    name: str,
+    train: Sequence[Example],
+    splits: Mapping[SplitName, Sequence[Example]],
+    embeddings: Mapping[SplitName, Vectors] | None,
 ) -> Baseline:
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    title, features, labels = CLASSICAL[name], FEATURES[name], [e.label for e in train]
+    labels, val = [e.label for e in train], [e.label for e in splits.get("val", ())]
     if sum(labels) in (0, len(train)):
         raise DataError(
-            f"{title}: the train split has {len(train)} rows and {sum(labels)} positive ones; "
+            f"{CLASSICAL[name]}: the train split has {len(train)} rows and {sum(labels)} positive ones; "
             "a regression needs both classes in train"
         )
-    tfidf = TfidfVectorizer(**features)
-    analyze = tfidf.build_analyzer()
-    if not any(analyze(e.text) for e in train):
-        raise DataError(f"{title}: no text of train contains anything to count")
-    of_train = tfidf.fit_transform([e.text for e in train])
-    counted = {
-        split: of_train if split == "train" and rows is train else tfidf.transform([e.text for e in rows])
-        for split, rows in splits.items()
-        if rows
-    }
-    val = [e.label for e in splits.get("val", ())]
     chooses = len(set(val)) == 2
-    fitted = {
-        c: LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
-        for c in (GRID if chooses else (DEFAULT_C,))
-    }
-
-    def scored(c: float, split: SplitName) -> Predictions:
-        p = fitted[c].predict_proba(counted[split])[:, 1] if split in counted else np.empty(0)
-        return _scored(splits[split], p)
-
+    tried: list[tuple[Candidate, Mapping[SplitName, Predictions]]] = []
+    for tfidf in (TFIDF[name] if chooses else TFIDF[name][:1]) or (None,):
+        of_train, counted = _features(name, tfidf, train, splits, embeddings)
+        for c in GRID if chooses else (DEFAULT_C,):
+            model = LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+            scored = {
+                split: _scored(rows, model.predict_proba(counted[split])[:, 1] if rows else np.empty(0))
+                for split, rows in splits.items()
+            }
+            tried.append((Candidate(c, tfidf), scored))
     if chooses:
-        best, chosen = choose_c({c: scored(c, "val") for c in GRID})
+        best, chosen = choose([(candidate, scored["val"]) for candidate, scored in tried])
     else:
         why = f"all {len(val)} rows of val are {'positive' if val[0] else 'negative'}" if val else ""
         reason = f"C {DEFAULT_C:g} by default: {why or 'val has no rows'}, so it cannot choose"
-        best, chosen = DEFAULT_C, {"grid": [], "settings_reason": reason}
-    settings = {**features, "C": best, "max_iter": MAX_ITER}
-    return Baseline(name, settings, {split: scored(best, split) for split in splits}, chosen)
+        best, chosen = 0, {"grid": [], "settings_reason": reason}
+    candidate, scored = tried[best]
+    settings = {**(candidate.tfidf or {}), "C": candidate.c, "max_iter": MAX_ITER}
+    return Baseline(name, settings, scored, chosen)
 
 
-def choose_c(on_val: Mapping[float, Predictions]) -> tuple[float, dict[str, Any]]:
-    """Return the C with the smallest log loss on val, the first of equals, and the record of all tried.
+def _features(
+    name: str,
+    tfidf: Mapping[str, Any] | None,
+    train: Sequence[Example],
+    splits: Mapping[SplitName, Sequence[Example]],
+    embeddings: Mapping[SplitName, Vectors] | None,
+) -> tuple[Any, dict[SplitName, Any]]:
+    """Return the features of train, of shape (rows, features), and those of each split that has rows."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    present = [split for split, rows in splits.items() if rows]
+    if tfidf is None:
+        assert embeddings is not None, f"{name} needs embeddings"
+        return embeddings["train"], {split: embeddings[split] for split in present}
+    vectorizer = TfidfVectorizer(**tfidf)
+    analyze = vectorizer.build_analyzer()
+    if not any(analyze(e.text) for e in train):
+        raise DataError(f"{CLASSICAL[name]}: no text of train contains anything to count")
+    of_train = vectorizer.fit_transform([e.text for e in train])
+    counted = {
+        split: of_train if splits[split] is train else vectorizer.transform([e.text for e in splits[split]])
+        for split in present
+    }
+    if embeddings is not None:
+        of_train = hstack([of_train, embeddings["train"]], format="csr")
+        counted = {split: hstack([counted[split], embeddings[split]], format="csr") for split in present}
+    return of_train, counted
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A regression that is tried: its regularization, and the settings of TF-IDF if it counts terms."""
+
+    c: float
+    tfidf: Mapping[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return how baselines.json names it."""
+        return {"C": self.c, **({"ngram_range": list(self.tfidf["ngram_range"])} if self.tfidf else {})}
+
+
+def choose(on_val: Sequence[tuple[Candidate, Predictions]]) -> tuple[int, dict[str, Any]]:
+    """Return the index of the smallest log loss on val, the first of equals, and the record of all tried.
 
     Log loss, a proper score, moves with every row; AUROC ignores how far apart the scores are, which is most
     of what C changes. Class weights are not tried: the threshold compensates the intercept.
     """
-    measured = {c: compute(rows, threshold=None) for c, rows in on_val.items()}
-    grid = [{"C": c, "log_loss": m["log_loss"], "auroc": m["auroc"]} for c, m in measured.items()]
-    best = min(measured, key=lambda c: measured[c]["log_loss"] or 0.0)
-    rows, among = len(next(iter(on_val.values()))), ", ".join(f"{c:g}" for c in on_val)
-    why = f"the smallest log loss on {rows} rows of val, of C {among}"
+    measured = [(candidate, compute(rows, threshold=None)) for candidate, rows in on_val]
+    grid = [{**each.to_json(), "log_loss": m["log_loss"], "auroc": m["auroc"]} for each, m in measured]
+    best = min(range(len(grid)), key=lambda i: grid[i]["log_loss"] or 0.0)
+    among = ", ".join(f"{c:g}" for c in dict.fromkeys(each.c for each, _ in on_val))
+    ranges = list(dict.fromkeys(tuple(each.tfidf["ngram_range"]) for each, _ in on_val if each.tfidf))
+    of = f", and n-grams of {' or '.join(f'{a} to {b}' for a, b in ranges)}" if len(ranges) > 1 else ""
+    why = f"the smallest log loss on {len(on_val[0][1])} rows of val, of C {among}{of}"
     return best, {"grid": grid, "settings_reason": why}
 
 
@@ -138,22 +190,30 @@ class BaselineSettings(ConfigSection):
     """Baselines that failed and are left out."""
 
 
-@stage("baseline", version=4, inputs=("split",), switch="export", shows="baseline_phase/baselines.json")
+@stage(
+    "baseline",
+    version=5,
+    inputs=("split", "embed?"),
+    switch="export",
+    shows="baseline_phase/baselines.json",
+)
 def baseline(settings: BaselineSettings, io: StageIO) -> dict[str, Any]:
-    """Fit on train, choose C on val, score all splits; return the C of each baseline that has one.
+    """Fit on train, choose on val, score all splits; return the C of each baseline that has one.
 
-    A baseline that these rows make impossible has its reason in baselines.json and no scores. Raises
-    PartFailed with the name of a baseline that failed for another reason.
+    Those on embeddings need the input `embed`. A baseline that these rows make impossible has its reason in
+    baselines.json and no scores. Raises PartFailed, naming the baseline, if one failed for another reason.
     """
     splits = {name: read_examples(io.input("split") / f"{name}.csv") for name in SPLITS}
+    embedded = io.optional("embed")
+    embeddings = None if embedded is None else read_embeddings(embedded)
     about: dict[str, Any] = {}
     chosen = {}
     for name, part in CLASSICAL.items():
-        if part in settings.without:
+        if part in settings.without or (embeddings is None and name.startswith("embedding")):
             continue
         with separable(part):
             try:
-                fitted = fit(name, splits["train"], splits)
+                fitted = fit(name, splits["train"], splits, embeddings)
             except DataError as e:
                 about[name] = {"title": str(part), IMPOSSIBLE: str(e).removeprefix(f"{part}: ")}
                 continue

@@ -15,6 +15,7 @@ from core.errors import CLASSICAL, ConfigError, DataError, MissingInputError, Pa
 from core.evaluation.analysis import AnalyseSettings, Kind, ScorerSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.embeddings import EmbedSettings, embed
 from core.evaluation.predictions import SCORES
 from core.evaluation.student_scores import ExplainSettings, MeasureSettings, explain, export
 from core.evaluation.threshold import DEFAULT
@@ -294,10 +295,15 @@ def compare_baselines(
 
 
 def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
-    """Majority and TF-IDF with logistic regression, from one stage."""
+    """Majority, and logistic regression on TF-IDF and on sentence embeddings, from one stage."""
     out: list[Scorer] = []
+    embedded: Manifest | None = None
+    with run.optional(Part.ENCODER):
+        if (encoder := run.config.baselines.encoder) is not None:
+            embedded = run.stage(embed, EmbedSettings(encoder=encoder), split=parts)
     with run.optional(Part.BASELINES):
-        found = run.stage(baseline, BaselineSettings(seed=run.config.seed), split=parts)
+        settings = BaselineSettings(seed=run.config.seed)
+        found = run.stage(baseline, settings, split=parts, embed=embedded)
         for name, about in run.read(found, BASELINES, read_baselines).items():
             rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
             scorer = Scorer(name, about.title, "baseline", rows, file=f"{name}_{{split}}.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import METRICS
+from core.errors import CLASSICAL
 from core.evaluation.analysis import Analysis, ScorerAnalysis
 from core.evaluation.comparison import MetricDifference
 from core.intervals import TOO_FEW
@@ -91,6 +92,8 @@ def remarks(data: ReportData) -> list[str]:
     """Return what has to be read together with the verdict."""
     student, metric, out = data.student, shown(data)[0], list[str]()
     name, against = name_of(metric), [(other, c.differences[metric]) for other, c in data.analysis.compared()]
+    if advice := recommendation(data):
+        out.append(advice)
     untrained = [(_short(other), conclusion(d)) for other, d in against if other.kind == "untrained"]
     if unbeaten := [other for other, found in untrained if found in ("even", "worse")]:
         own = untrained[0][0] in unbeaten  # the first has the student's own prompt
@@ -110,6 +113,29 @@ def remarks(data: ReportData) -> list[str]:
         value = "undefined" if chosen.value is None else with_interval(chosen).line
         out.append(f"{text} at the threshold that val chose, {number(student.threshold)}, it is {value}.")
     return [*out, *([_meaning(data)] if _several(data) else []), data.selection.reason]
+
+
+def recommendation(data: ReportData) -> str:
+    """Return which model to use: the cheapest that the student is not shown to beat, else the student.
+
+    Of models that beat the student, the cheapest; empty if the student could be compared with no cheaper one.
+    """
+    metric = shown(data)[0]
+    by, order = by_conclusion(data.analysis, metric), [str(part) for part in CLASSICAL.values()]
+    cheaper = {found: {s.title for s in by.get(found, [])} & set(order) for found in _WORDINGS}
+    reasons: dict[Conclusion, str] = {
+        "worse": "It is shown to be better than the student",
+        "even": "The student is not shown to be better",
+    }
+    for found, reason in reasons.items():
+        if titles := cheaper[found]:
+            title = min(titles, key=order.index)
+            return f"Recommended: {title}. {reason} in {name_of(metric)}, and it costs far less to run."
+    if not cheaper["better"]:
+        return ""
+    return (
+        f"Recommended: the student. In {name_of(metric)} it is shown to be better than every cheaper model."
+    )
 
 
 def _smallest_difference(found: Sequence[tuple[float, str]], rows: int, metric: str) -> str:

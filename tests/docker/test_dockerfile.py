@@ -106,9 +106,7 @@ def test_what_is_private_or_of_no_use_does_not_reach_the_build(path: str) -> Non
     assert kept_out(path)
 
 
-@pytest.mark.parametrize(
-    "path", ["core/report/templates/report.css", "flows/cli/__init__.py", "rules/sms"]
-)
+@pytest.mark.parametrize("path", ["core/report/templates/report.css", "flows/cli/__init__.py", "rules/sms"])
 def test_what_a_run_needs_reaches_the_build(path: str) -> None:
     assert not kept_out(path)
 
