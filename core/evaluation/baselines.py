@@ -141,7 +141,9 @@ def _features(
         raise DataError(f"{CLASSICAL[name]}: no text of train contains anything to count")
     of_train = vectorizer.fit_transform([e.text for e in train])
     counted = {
-        split: of_train if splits[split] is train else vectorizer.transform([e.text for e in splits[split]])
+        split: of_train
+        if split == "train" and splits[split] is train
+        else vectorizer.transform([e.text for e in splits[split]])
         for split in present
     }
     if embeddings is not None:

@@ -19,7 +19,7 @@ from core.stage import StageIO
 
 Write = Callable[..., Path]
 SPAM = "package://textdescriptives/textdescriptives/data/spam.csv"
-SPLIT_FILE = Path(__file__).resolve().parents[3] / "dataset" / "quickstart" / "split.csv"
+SPLIT_FILE = Path(__file__).resolve().parents[3] / "dataset" / "sms" / "split.csv"
 
 
 def stage(out: Path, seed: int = 42, **data: Any) -> tuple[dict[str, Any], dict[str, Any]]:

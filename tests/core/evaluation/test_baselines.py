@@ -47,8 +47,8 @@ def baselines(train: list[Example], splits: Splits) -> list[Baseline]:
 
 @pytest.fixture(scope="module")
 def messages() -> Splits:
-    """The rows of configs/sms.yaml, read from the package that contains them."""
-    split_file = REPO / "dataset" / "quickstart" / "split.csv"
+    """The rows of configs/sms.yaml, read from the package that carries them."""
+    split_file = REPO / "dataset" / "sms" / "split.csv"
     try:
         texts = packaged_path("package://textdescriptives/textdescriptives/data/spam.csv")
     except UserError as error:
