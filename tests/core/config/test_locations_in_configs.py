@@ -50,7 +50,7 @@ def config(folder: Path, key: tuple[str, ...] = (), value: str | None = None) ->
 
 
 def test_settings_of_engines_and_keys_outside_cache_keys_are_among_the_locations() -> None:
-    assert len(LOCATIONS) == 16
+    assert len(LOCATIONS) == 17
     assert {
         ("run", "root"),
         ("student", "engine", "local_model"),

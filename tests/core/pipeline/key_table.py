@@ -365,6 +365,7 @@ PATHS = [
     ),
     path("student.model", "tokenizer_config.json", "{", "{ ", MODEL, why="one digest; train has its batches"),
     path("student.tokenizer", "tokenizer_config.json", "{", "{ ", STUDENT, "student.tokenizer=./model"),
+    path("baselines.encoder", "config.json", "10000.0", "20000.0", "embed", "baselines.encoder=./model"),
 ]
 
 

@@ -20,6 +20,7 @@ from core.data.stage import SplitSettings, split
 from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.embeddings import EmbedSettings, embed
 from core.evaluation.slices import HardnessSettings, hardness
 from core.evaluation.student_scores import ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.stage import AdapterSettings, BundleSettings, adapter, bundle
@@ -287,6 +288,7 @@ def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dic
     tip = tips[-1] if tips else None
     data = store.folder(manifests["encode"])
     steps, segments = planned(of, data)
+    encoder = config.baselines.encoder
     majority = Scorer("majority", "Majority", "baseline", {"test": parts}, threshold=0.5)
     on = {"split": parts, "checkpoint": tip}
     learned = {"kept": parts, "encoded": parts, "scored": parts, "decision": parts, "analysis": parts}
@@ -300,6 +302,7 @@ def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dic
         train.call(SegmentSettings.of(config), of, *segment(steps, segments[0], data)),
         evaluate.call(MeasureSettings.for_evaluation(config), of, **on),
         export.call(MeasureSettings.for_export(config, "test", generates=tip is not None), of, **on),
+        *([] if encoder is None else [embed.call(EmbedSettings(encoder=encoder), of, split=parts)]),
         baseline.call(BaselineSettings(seed=config.seed), of, split=parts),
         decide.call(DecideSettings.of(config), of, split=parts, scored=parts),
         analyse.call(analysed(of, [majority]), of, split=parts, majority=parts),

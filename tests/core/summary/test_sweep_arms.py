@@ -99,6 +99,6 @@ def test_the_shipped_sweep_has_its_four_arms(monkeypatch: pytest.MonkeyPatch) ->
         "shuffled": "label_first",
     }
     assert [arm.name for arm in sweep.arms if arm.is_control] == ["shuffled"]
-    assert {arm.run for arm in sweep.arms} == {f"quickstart-{name}" for name in configs}
+    assert {arm.run for arm in sweep.arms} == {f"sms-{name}" for name in configs}
     assert not any(c.publish or c.student.rulebook for c in configs.values())
     assert all(c.student.epochs == 1 for c in configs.values())
