@@ -99,7 +99,7 @@ def _fit_regression(
             "a regression needs both classes in train"
         )
     chooses = len(set(val)) == 2
-    tried: list[tuple[Candidate, Mapping[SplitName, Predictions]]] = []
+    tried: list[tuple[Candidate, dict[SplitName, Predictions]]] = []
     for tfidf in (TFIDF[name] if chooses else TFIDF[name][:1]) or (None,):
         of_train, counted = _features(name, tfidf, train, splits, embeddings)
         for c in GRID if chooses else (DEFAULT_C,):

@@ -135,10 +135,10 @@ def test_embeddings_of_the_splits_become_two_baselines(folder: Path, tmp_path: P
 
     chosen = baseline(BaselineSettings(seed=1), StageIO({"split": split, "embed": vectors}, out))
     about = jsonio.read_json(out / "baselines.json")
-    for name in ("embedding", "embedding_tfidf"):
-        assert IMPOSSIBLE not in about[name]
-        assert about[name]["settings"]["C"] == chosen[name]
-        scored = Predictions.read(out / f"{name}_val.jsonl")
+    for scorer in ("embedding", "embedding_tfidf"):
+        assert IMPOSSIBLE not in about[scorer]
+        assert about[scorer]["settings"]["C"] == chosen[scorer]
+        scored = Predictions.read(out / f"{scorer}_val.jsonl")
         assert ((scored.probability > 0.5) == scored.positive).all()
     assert "ngram_range" in about["embedding_tfidf"]["settings"]
     assert "ngram_range" not in about["embedding"]["settings"]
