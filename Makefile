@@ -11,6 +11,8 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --no-header --no-anno
 	--no-emit-index-url --no-emit-find-links $(FIND_LINKS)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 LOCKS := requirements.lock requirements-local.lock requirements-data.txt
+# Advertises a successor of the documentation's theme at each build.
+export NO_MKDOCS_2_WARNING = 1
 # Nothing is reported to anybody: neither by Prefect's server nor by the hub's client.
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -24,8 +26,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 UNIT := tests/core tests/measures tests/tasks tests/test_collection.py tests/test_packaging.py
 TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart check test lint types secure static pytest test-all test-slow test-servers \
-	test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check lock clean
+.PHONY: help setup quickstart check test lint types secure docs static pytest test-all test-slow test-servers \
+	test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check screenshots \
+	lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -54,7 +57,7 @@ check: setup  ## format, lint, types and the tests without servers, flows and re
 test: setup static pytest  ## all checks
 
 static: setup
-	@$(MAKE) --no-print-directory --jobs 2 types lint secure
+	@$(MAKE) --no-print-directory --jobs 2 types lint secure docs
 
 lint: setup
 	$(BIN)/ruff check .
@@ -72,6 +75,12 @@ secure: setup
 	cp .secrets.baseline .secrets.seen
 	$(BIN)/detect-secrets-hook --baseline .secrets.seen $$(git ls-files | grep -vE $(NOT_SEARCHED)); \
 		code=$$?; rm -f .secrets.seen; test $$code = 0 -o $$code = 3  # 3: what is known stands on another line
+
+docs: setup  ## the documentation as a site in site/; a broken link fails
+	$(BIN)/mkdocs build --quiet --strict
+
+screenshots: setup  ## the pictures of the documentation, from a run of the quickstart; needs Chromium
+	$(BIN)/python -m tests.docs.screenshots
 
 pytest: setup
 	$(PYTEST) $(TOGETHER)
@@ -123,4 +132,4 @@ lock:  ## new locks from pyproject.toml, without any index address
 	rm requirements-all.tmp requirements-all.names requirements-main.names
 
 clean:  ## remove what the commands made, artifacts aside
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
