@@ -49,7 +49,7 @@ FILES = {
         "run_summary.json",
     ],
 }
-"""By stage, the files that README lists under "What a run leaves behind"."""
+"""By stage, files that docs/run_folder.md lists."""
 PAIRS = list(itertools.pairwise(SWITCHES))
 
 

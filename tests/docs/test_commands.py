@@ -1,0 +1,225 @@
+"""Commands of the README and the tutorial are executed; those of all other pages are parsed.
+
+Executed, in the order of the page and on the small project's texts and model: shell commands on files,
+Python blocks, and `understudy`. `run` and `baseline` are parsed by the command line and then executed without
+Prefect, with which `tests/flows` runs them. The tutorial's teacher is a server on loopback.
+
+Only parsed: `make TARGET` (the target exists), and what changes the shell or starts a server (SHELL); the
+service of the tutorial is asked in this process instead. On all pages: subcommand, options and values of
+every `understudy` command, keys of --set, and keys of config examples.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, takewhile
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from core.config.loading import fields_at
+from flows.cli.commands import cli
+from tests.pipeline import running
+from tests.servers import teacher as endpoint
+from tests.servers.teacher_answers import write_texts
+from tests.small_project import REPO, texts, write_project
+
+README, TUTORIAL = REPO / "README.md", REPO / "docs/tutorial.md"
+PAGES = sorted([README, *REPO.glob("docs/*.md"), *REPO.glob("configs/*.md"), *REPO.glob("d*/README.md")])
+SHELL = ("source", "uvicorn", "curl", "export")
+"""Commands that are not executed: they change the shell, start a server, or ask it."""
+SMALL: Mapping[str, Any] = {
+    "lora": {"rank": 2, "alpha": 4},
+    "batch_size": 8,
+    "max_length": 256,
+    "engine": {"threads": 1, "train_dtype": "float32"},
+}
+"""Settings of the student that make it quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: its language, the file that it is saved as or "", and its text."""
+
+    language: str
+    file: str
+    text: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The commands of a shell block as words; comments are left out."""
+        return [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    found = re.findall(r"^```(\w*)(.*)\n((?:.*\n)*?)```$", page.read_text(), flags=re.M)
+    return [Block(kind, "".join(re.findall('title="(.+)"', more)), text) for kind, more, text in found]
+
+
+def understudy_commands(page: Path) -> list[list[str]]:
+    """The arguments of each `understudy` command in the shell blocks of a page, those of pipes too."""
+    found = [words for block in blocks(page) if block.language == "sh" for words in block.commands]
+    return [call for words in found if (call := arguments(words))]
+
+
+def arguments(words: list[str]) -> list[str]:
+    """What a line, or a part of its pipe, passes to `understudy`; empty if it does not call it."""
+    pipe = [list(part) for bar, part in groupby(words, "|".__eq__) if not bar]
+    called = next((part[1:] for part in pipe if part[0] == "understudy"), [])
+    # --help ends the program where it is parsed.
+    return [word for word in takewhile(">".__ne__, called) if word != "--help"]
+
+
+def parsed(words: list[str]) -> click.Context:
+    """The context of a command with its options. Raises click's errors for what it does not have."""
+    context = cli.make_context("understudy", list(words))
+    while isinstance(group := context.command, click.Group):
+        name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        context = command.make_context(name, rest, parent=context)
+    return context
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_every_command_on_a_page_exists_with_its_options_and_keys(page: Path) -> None:
+    for words in understudy_commands(page):
+        options = parsed(words).params
+        for override in options.get("overrides", ()):
+            key = tuple(override.partition("=")[0].split("."))
+            assert key[-1] in fields_at(key[:-1]), override
+        for stage in (*options.get("only", ()), *options.get("refresh", ())):
+            assert stage in fields_at(("stages",)), stage
+
+
+def keys(values: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key path of a config example."""
+    for name, value in values.items():
+        yield (*at, name)
+        if isinstance(value, dict) and fields_at((*at, name)):
+            yield from keys(value, (*at, name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_every_key_of_a_config_example_exists(page: Path) -> None:
+    examples = [yaml.safe_load(block.text) for block in blocks(page) if block.language == "yaml"]
+    found = [key for example in examples if "arms" not in example for key in keys(example)]
+    assert [key for key in found if key[-1] not in fields_at(key[:-1])] == []
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who carries out a page in a folder of their own."""
+
+    folder: Path
+    model: Path
+    teacher: str
+    """Address of the endpoint that is asked in place of a paid one."""
+
+    def carry_out(self, page: Path) -> None:
+        """Save each file of a page, execute each command and each block of Python."""
+        for block in blocks(page):
+            if block.language == "sh":
+                for words in block.commands:
+                    self.execute(words)
+            elif block.file.endswith(".yaml"):
+                self.save_config(block)
+            elif block.file:
+                (self.folder / block.file).write_text(block.text)
+            elif block.language == "python":
+                exec(compile(block.text, str(page), "exec"), {})
+
+    def save_config(self, block: Block) -> None:
+        """Save a config with the small model in place of the real one."""
+        config = yaml.safe_load(block.text)
+        config["student"] |= {**SMALL, "model": str(self.model)}
+        (self.folder / block.file).write_text(yaml.safe_dump(config))
+
+    def execute(self, words: list[str]) -> None:
+        """Execute one command, unless it is one of those that are only parsed."""
+        program = words[0]
+        if program == "make":
+            assert re.search(rf"^{words[1]}:", (REPO / "Makefile").read_text(), re.M), words
+        elif program == "understudy":
+            self.understudy([word.replace("preset: deepseek", self._preset) for word in words[1:]])
+        elif program not in SHELL:
+            # A redirection is the shell's; everything else is quoted again.
+            line = " ".join(word if word == ">" else shlex.quote(word) for word in words)
+            subprocess.run(["bash", "-euc", line], cwd=self.folder, check=True)
+
+    def understudy(self, words: list[str]) -> None:
+        context = parsed(words)
+        given = context.params
+        without_prefect: dict[str | None, Callable[[], object]] = {
+            "run": lambda: running.run(
+                given["config"],
+                *given["overrides"],
+                **{name: given[name] for name in ("only", "skip", "refresh", "new")},
+            ),
+            "baseline": lambda: running.baseline(given["config"], *given["overrides"], skip=given["skip"]),
+        }
+        if execute := without_prefect.get(context.info_name):
+            execute()
+            return
+        done = CliRunner().invoke(cli, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+    @property
+    def _preset(self) -> str:
+        return f"preset: deepseek, base_url: {json.dumps(self.teacher)}"
+
+
+@pytest.fixture
+def reader(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """A reader in an empty folder, with a key for a teacher that knows the small project's answers."""
+    known = tmp_path / "known"
+    known.mkdir()
+    write_project(known, tiny_model)
+    answers = known / "answers.jsonl"
+    recorded = write_texts(known / "known.jsonl", {id: text for id, text, _ in texts()}, answers)
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "any")
+    with endpoint.serve(recorded) as server:
+        yield Reader(folder, tiny_model, server.base_url)
+
+
+def test_the_readmes_commands_lead_from_a_config_to_predictions(reader: Reader) -> None:
+    config = yaml.safe_load(write_project(reader.folder, reader.model).read_text())
+    config["run"]["root"] = "artifacts"
+    (reader.folder / "configs").mkdir()
+    (reader.folder / "configs/gold_label_only.yaml").write_text(yaml.safe_dump(config))
+    shutil.copy("texts.csv", "new.csv")
+    reader.carry_out(README)
+    assert len((reader.folder / "scored.csv").read_text().splitlines()) == len(texts()) + 1
+
+
+def test_the_tutorial_leads_from_a_table_to_a_served_model(reader: Reader) -> None:
+    from fastapi.testclient import TestClient
+
+    write_project(reader.folder, reader.model)
+    shutil.rmtree("rules")
+    table = (reader.folder / "texts.csv").read_text()
+    (example,) = (block for block in blocks(TUTORIAL) if block.language == "csv")
+    assert table.splitlines()[0] == example.text.splitlines()[0]
+    (reader.folder / "messages.csv").write_text(table)
+    reader.carry_out(TUTORIAL)
+
+    assert len((reader.folder / "scored.csv").read_text().splitlines()) == len(texts()) + 1
+    served: dict[str, Any] = {}
+    exec((reader.folder / "serve.py").read_text(), served)
+    (asked,) = (words for block in blocks(TUTORIAL) for words in block.commands if words[0] == "curl")
+    with served["student"], TestClient(served["app"]) as client:
+        answer = client.post("/predictions", json=json.loads(asked[2])).raise_for_status().json()
+    assert [0 <= each["probability"] <= 1 for each in answer] == [True]
