@@ -276,7 +276,7 @@ class Family:
     @property
     def level(self) -> float:
         """The level of each test alone, at most 0.05; 0 if there are too few resamples."""
-        alone = self.rank == _rank_of_one(self.resamples)
+        alone = 0 < self.rank == _rank_of_one(self.resamples)
         return ALPHA if alone else 2 * self.rank / (self.resamples + 1)
 
     def interval(self, differences: _Floats) -> tuple[float, float] | None:

@@ -14,7 +14,17 @@ from scipy import stats
 
 from core.config import METRICS
 from core.evaluation.bootstrap import Judged, intervals
-from core.intervals import SAME, Interval, difference, percentile, proportion, share
+from core.intervals import (
+    SAME,
+    TOO_FEW,
+    Difference,
+    Interval,
+    Share,
+    difference,
+    percentile,
+    proportion,
+    share,
+)
 from tests.core.evaluation.scored import draw, groups_of
 
 
@@ -135,3 +145,42 @@ def test_a_difference_with_an_empty_class_is_undefined_with_a_reason() -> None:
         None,
         "a class without answers",
     )
+
+
+def test_the_ends_of_extreme_shares_are_exactly_0_and_1() -> None:
+    assert (share(0, 10).low, share(10, 10).high) == (0.0, 1.0)
+    assert share(0, 0) == Share(0, 0, None, None, None)
+    assert (share(3, 12).count, share(3, 12).total, share(3, 12).rate) == (3, 12, 0.25)
+    assert proportion(0, 0).undefined == "no rows"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.1, 0.3, True), (-0.3, -0.1, True), (0.0, 0.3, False), (-0.3, 0.0, False), (-0.1, 0.1, False)],
+)
+def test_a_difference_is_shown_where_its_interval_excludes_0(low: float, high: float, shown: bool) -> None:
+    assert Difference((low + high) / 2, low, high).shown is shown
+
+
+def test_an_undefined_difference_is_not_shown() -> None:
+    assert not difference(share(1, 2), share(0, 0)).shown
+    assert not difference(share(0, 0), share(1, 2)).shown
+    assert not Difference(0.2, 0.1, None).shown
+    assert not Difference(0.2, None, 0.3).shown
+
+
+def test_a_twentieth_of_the_resamples_may_be_undefined() -> None:
+    at_most = np.concatenate([np.full(50, math.nan), np.linspace(0, 1, 950)])
+    found = percentile(0.5, at_most, "why")
+    assert found.low == pytest.approx(0.025)
+    assert (found.undefined_resamples, found.method) == (50, "bootstrap")
+    assert (found.undefined, found.note) == (None, None)
+    more = np.concatenate([np.full(51, math.nan), np.linspace(0, 1, 949)])
+    found = percentile(0.5, more, "why")
+    assert (found.low, found.undefined_resamples, found.method) == (None, 51, None)
+    assert found.undefined is None
+
+
+def test_a_value_without_any_defined_resample_has_no_interval() -> None:
+    assert percentile(0.5, np.full(9, math.nan), "why") == Interval(0.5, None, None, None, None, 9, TOO_FEW)
+    assert percentile(math.nan, np.linspace(0, 1, 9), "why") == Interval(None, None, None, None, "why")

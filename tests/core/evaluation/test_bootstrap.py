@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sk
 
 from core.config import METRICS
-from core.evaluation.bootstrap import Judged, bootstrap, intervals_of, units_of, weights
+from core.evaluation.bootstrap import Judged, bootstrap, intervals, intervals_of, units_of, weights
 from core.evaluation.comparison import compare
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Floats
@@ -168,3 +169,92 @@ def test_fewer_than_six_groups_give_no_intervals_and_no_verdict(groups: int, dra
         assert difference.verdict.startswith("no difference shown between a and b in AUROC")
         (a, _) = (intervals_of(sample.positive, j, found, i) for i, j in enumerate(judged))
         assert {i.note for i in a.values()} == {TOO_FEW}
+
+
+def test_a_scorer_is_judged_on_rankings_and_predictions_that_may_be_missing() -> None:
+    rows = as_rows([(1, 0.9), (0, None), (1, 0.5), (0, 0.1)])
+    both = Judged.of(rows, 0.5, "why")
+    assert both.probability is not None
+    assert both.predicted is not None
+    assert (both.probability.tolist(), both.predicted.tolist()) == (
+        [0.9, 0.5, 0.5, 0.1],
+        [True, False, True, False],
+    )
+    assert both.basis("f1") is both.predicted
+    assert both.basis("auroc") is both.basis("brier") is both.probability
+    part = both.take(np.array([True, False, False, True]))
+    assert part.probability is not None
+    assert part.predicted is not None
+    assert (part.probability.tolist(), part.predicted.tolist(), part.lacks) == (
+        [0.9, 0.1],
+        [True, False],
+        "why",
+    )
+    none = Judged.of(rows, None, "no threshold")
+    assert (none.predicted, none.lacks) == (None, "no threshold")
+    assert none.take(np.array([True] * 4)).predicted is None
+    assert Judged(None, both.predicted).take(np.array([True] * 4)).probability is None
+
+
+def test_units_are_numbered_stratum_after_stratum() -> None:
+    """Groups of positives first, then of negatives, then of both; a row without a group is its own."""
+    positive = np.array([True, False, True, False, True, False])
+    alone = units_of(positive, None)
+    assert (alone.sizes, alone.clustered, alone.count, alone.too_few) == ((3, 3), False, 6, False)
+    assert (alone.of_positive.tolist(), alone.of_negative.tolist()) == ([0, 1, 2], [3, 4, 5])
+    assert units_of(positive, [None] * 6).clustered is False
+    found = units_of(positive, ["both", "both", None, "down", "up", "down"])
+    assert (found.sizes, found.clustered, found.count, found.too_few) == ((2, 1, 1), True, 4, True)
+    assert (found.of_positive.tolist(), found.of_negative.tolist()) == ([3, 0, 1], [3, 2, 2])
+
+
+def test_the_rows_that_a_seed_draws_never_change() -> None:
+    """Intervals of earlier reports are reproduced to the bit; also where one block is not enough."""
+    positive = np.arange(7) % 3 == 0
+    ((start, up, down),) = weights(units_of(positive, None), 2, seed=5)
+    assert (start, up.tolist(), down.tolist()) == (0, [[2, 0, 1], [1, 2, 0]], [[2, 1, 1, 0], [0, 2, 1, 1]])
+    assert up.dtype == down.dtype == np.dtype(np.int32)
+    many = np.arange(20_000) % 4 == 0
+    blocks = list(weights(units_of(many, None), 7, seed=5))
+    assert [(start, len(up)) for start, up, _ in blocks] == [(0, 3), (3, 3), (6, 1)]
+    assert sum(int((up @ np.arange(5_000)).sum()) for _, up, _ in blocks) == 87_135_102
+    groups = [f"g{i // 2}" for i in range(7)]
+    ((_, up, down),) = weights(units_of(positive, groups), 2, seed=5)
+    assert (up.tolist(), down.tolist()) == ([[1, 1, 1], [2, 0, 1]], [[1, 1, 1, 1], [2, 0, 1, 1]])
+
+
+def test_without_rows_there_is_one_block_of_nothing() -> None:
+    ((start, up, down),) = weights(units_of(np.zeros(0, dtype=np.bool_), None), 4, seed=1)
+    assert (start, up.shape, down.shape) == (0, (4, 0), (4, 0))
+
+
+def test_replicates_are_found_by_scorer_and_metric() -> None:
+    sample, other = draw(40, seed=8), draw(40, seed=9)
+    judged = [Judged(s.probability, s.probability >= 0.4) for s in (sample, other)]
+    found = bootstrap(sample.positive, judged, resamples=30, seed=1)
+    assert (found.metrics, found.resamples, found.units, found.clustered) == (tuple(METRICS), 30, 40, False)
+    place = tuple(METRICS).index("mcc")
+    assert (found.of(1, "mcc") == found.values[1, place]).all()
+    assert found.point(1, "mcc") == found.points[1, place]
+    assert found.point(1, "mcc") != found.point(0, "mcc")
+
+
+def test_shares_of_independent_rows_have_wilsons_interval_of_the_right_counts() -> None:
+    sample = draw(60, seed=10)
+    said = sample.probability >= 0.4
+    (found,) = intervals(sample.positive, [Judged(sample.probability, said)], resamples=30)
+    for name, right, of in (
+        ("accuracy", said == sample.positive, np.ones(60, dtype=np.bool_)),
+        ("recall", said & sample.positive, sample.positive),
+        ("precision", said & sample.positive, said),
+    ):
+        wanted = stats.binomtest(int(right.sum()), int(of.sum())).proportion_ci(0.95, method="wilson")
+        assert (found[name].low, found[name].high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    (none,) = intervals(
+        sample.positive, [Judged(None, np.zeros(60, dtype=np.bool_), "labels only")], resamples=30
+    )
+    assert none["precision"].undefined == "no row was predicted positive"
+    assert none["log_loss"].undefined == "labels only"
+    (bare,) = intervals(sample.positive, [Judged(sample.probability, None, "no threshold")], resamples=30)
+    assert bare["accuracy"].undefined == "no threshold"
+    assert bare["auroc"].method == "bootstrap"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,16 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from core.config import CalibrationConfig
-from core.evaluation.calibration import Calibrator, calibrate, isotonic, platt, temperature
+from core.evaluation.calibration import (
+    Calibrator,
+    calibrate,
+    confidence,
+    curve,
+    isotonic,
+    log_odds,
+    platt,
+    temperature,
+)
 from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
@@ -176,3 +186,125 @@ def test_groups_stay_in_one_fold() -> None:
     assert isotonic(y, p)
     of = [float(c.reason.rpartition("isotonic ")[2]) for c in (alone, grouped)]
     assert of[1] > of[0]
+
+
+def test_confidence_is_the_distance_in_log_odds() -> None:
+    found = confidence(np.array([0.5, 0.9, 0.2, np.nan]), 0.5)
+    assert found == pytest.approx([0, logit(0.9), -logit(0.2), -1], abs=1e-12)
+    assert confidence(np.array([0.2]), 0.8)[0] == pytest.approx(2 * logit(0.8))
+
+
+def test_log_odds_of_0_and_1_are_finite() -> None:
+    assert log_odds(np.array([0.0, 0.25, 1.0])) == pytest.approx(
+        [np.log(1e-12), logit(0.25), -np.log(1e-12)], rel=1e-4
+    )
+    assert np.isnan(log_odds(np.array([np.nan]))).all()
+
+
+def test_curves_are_computed_in_float64() -> None:
+    single: Any = np.array([0.1, 0.7], dtype=np.float32)
+    for kind, parameters in (
+        ("none", {}),
+        ("temperature", {"temperature": 3.0}),
+        ("platt", {"slope": 2.0, "shift": 0.5}),
+        ("isotonic", {"at": [0.0, 1.0], "to": [0.2, 0.6]}),
+    ):
+        found = curve(kind, parameters, single)
+        assert found.dtype == np.float64
+        assert (found == curve(kind, parameters, single.astype(np.float64))).all()
+    assert curve("platt", {"slope": 2.0, "shift": 0.5}, single) == pytest.approx(
+        expit(2 * logit(single.astype(np.float64)) + 0.5), abs=1e-12
+    )
+
+
+def test_the_identity_was_fitted_to_nothing() -> None:
+    found = Calibrator.identity("why")
+    assert (found.kind, found.rows, found.positive, found.reason, found.asked) == (
+        "none",
+        0,
+        0,
+        "why",
+        "none",
+    )
+    assert (found.log_loss_before, found.log_loss_after, dict(found.parameters)) == (None, None, {})
+
+
+def test_a_calibrator_records_what_it_was_fitted_to_and_what_it_gains() -> None:
+    y, p = honest(300, seed=14, heat=2.0)
+    p[:7] = np.nan
+    found = fitted(y, p, "platt")
+    assert (found.kind, found.asked, found.reason) == ("platt", "platt", "as asked")
+    assert (found.rows, found.positive) == (293, int(y[7:].sum()))
+    assert found.log_loss_before == pytest.approx(loss(y[7:], p[7:]))
+    assert found.log_loss_after == pytest.approx(loss(y[7:], found.apply(p[7:])))
+    assert fitted(y, p, "none").reason == "not asked for"
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "positive", "kind"),
+    [
+        ("isotonic", 200, 50, "isotonic"),
+        ("isotonic", 199, 50, "none"),
+        ("isotonic", 200, 49, "none"),
+        ("auto", 50, 10, "any"),
+        ("auto", 49, 10, "none"),
+        ("auto", 50, 9, "none"),
+        ("auto", 50, 41, "none"),
+    ],
+)
+def test_the_fewest_rows_that_a_curve_needs(method: str, rows: int, positive: int, kind: str) -> None:
+    y = np.arange(rows) < positive
+    rng = np.random.default_rng(15)
+    found = fitted(y, np.clip(rng.normal(0.3 + 0.3 * y, 0.2), 0.01, 0.99), method)
+    if kind == "any":
+        assert found.reason.startswith("the simplest within one standard error")
+    else:
+        assert found.kind == kind
+        assert ("needs" in found.reason) is (kind == "none")
+        if kind == "none":
+            assert found.reason.endswith(f"here are {rows} and {min(positive, rows - positive)}")
+
+
+def test_isotonic_needs_a_curve_that_rises() -> None:
+    y = np.arange(200) < 100
+    assert "the probabilities say nothing" in fitted(y, np.full(200, 0.3), "isotonic").reason
+    assert "the probabilities say nothing" in fitted(y, np.where(y, 0.2, 0.8), "isotonic").reason
+
+
+def test_a_temperature_is_between_a_hundredth_and_a_hundred() -> None:
+    y = np.arange(100) % 2 == 0
+    hardly = np.where(y, 0.5001, 0.5)
+    assert fitted(y, hardly, "temperature").kind == "none"
+    assert "no temperature is cold enough" in fitted(y, hardly, "temperature").reason
+    mixed = np.where(np.arange(100) < 60, y, ~y)
+    p = np.where(mixed, 1 - 1e-9, 1e-9)
+    assert fitted(y, p, "temperature").parameters["temperature"] == pytest.approx(
+        logit(1 - 1e-9) / logit(0.6), rel=1e-6
+    )
+
+
+def test_auto_compares_held_out_log_losses_of_folds_that_the_seed_deals() -> None:
+    """By dealing the folds again: within each class, one row after another to each of five folds."""
+    y, p = honest(120, seed=16, heat=2.0)
+    found = calibrate(y, p, CalibrationConfig(method="auto"), seed=4)
+    rng = np.random.default_rng(4)
+    fold = np.empty(120)
+    fold[y], fold[~y] = (rng.permutation(int(n)) % 5 for n in (y.sum(), (~y).sum()))
+    listed = []
+    for kind, fit in (("none", lambda y, p: {}), ("temperature", temperature), ("platt", platt)):
+        losses = np.concatenate(
+            [
+                -np.log(np.where(y[held], q := curve(kind, fit(y[~held], p[~held]), p[held]), 1 - q))
+                for held in (fold == k for k in range(5))
+            ]
+        )
+        listed.append(f"{kind} {losses.mean():.4f}")
+    assert found.reason.endswith(": " + ", ".join(listed))
+
+
+def test_auto_skips_a_curve_that_cannot_be_fitted_in_a_fold() -> None:
+    y, p = honest(60, seed=17, heat=2.0)
+    found = fitted(y, 1 - p, "auto")
+    assert found.kind == "none"
+    assert "temperature" not in found.reason
+    assert "platt" not in found.reason

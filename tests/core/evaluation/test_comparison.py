@@ -11,8 +11,16 @@ import pytest
 
 from core.config import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.comparison import CLUSTERED, Comparison, compare
+from core.evaluation.comparison import (
+    CLUSTERED,
+    Comparison,
+    MetricDifference,
+    compare,
+    signed_end,
+    with_verdict,
+)
 from core.evaluation.predictions import Bools, Floats
+from core.intervals import Family, bootstrap_p, detectable, detectable_accuracy
 from tests.core.evaluation.scored import draw, groups_of
 
 
@@ -132,3 +140,145 @@ def test_the_detectable_difference_shrinks_with_the_root_of_the_rows() -> None:
         c = compared(sample.positive, {"A": at_half(sample.probability), "B": at_half(p)})[0]
         found.append(c.differences["auroc"].detectable or 0)
     assert found[0] / found[1] == pytest.approx(4, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "+0.000"),
+        (-0.0, "+0.000"),
+        (0.1234, "+0.123"),
+        (-0.5, "-0.500"),
+        (0.0006, "+0.001"),
+        (0.0004, "+0.0004"),
+        (-0.00002, "-0.00002"),
+        (4e-11, "+0.00000000004"),
+        (4e-13, "+0.000"),
+    ],
+)
+def test_a_difference_has_the_decimals_that_show_its_side(value: float, shown: str) -> None:
+    assert signed_end(value) == shown
+
+
+def test_a_sentence_states_the_winner_the_interval_and_every_limit() -> None:
+    def verdict(**fields: object) -> str:
+        return with_verdict(MetricDifference(**fields), "A", "B").verdict  # type: ignore[arg-type]
+
+    auroc = {"metric": "auroc", "value": 0.2, "low": 0.1, "high": 0.3}
+    span = "+0.200 AUROC (95 % interval +0.100 to +0.300)"
+    assert verdict(**auroc) == f"A is better than B by {span}."
+    assert verdict(**auroc, note="few") == f"A is better than B by {span}; few."
+    assert verdict(**{**auroc, "metric": "log_loss"}) == (
+        "B is better than A by -0.200 log loss (95 % interval -0.300 to -0.100)."
+    )
+    assert verdict(metric="brier", value=-0.2, low=-0.3, high=-0.1) == (
+        "A is better than B by -0.200 Brier score (95 % interval -0.300 to -0.100)."
+    )
+    assert verdict(metric="f1", value=-0.2, low=-0.3, high=-0.1) == (
+        "B is better than A by +0.200 F1 (95 % interval +0.100 to +0.300)."
+    )
+    even = "no difference shown between A and B in AUROC: +0.200"
+    assert verdict(**{**auroc, "low": -0.1}) == f"{even} (95 % interval -0.100 to +0.300)."
+    assert verdict(metric="auroc", value=0.2, untested="too few") == f"{even}; too few."
+    assert verdict(**auroc, untested="few", note="rough") == (
+        f"{even} (95 % interval +0.100 to +0.300); few; rough."
+    )
+    assert verdict(metric="auroc", value=None, undefined="no rows") == "AUROC: not compared, no rows."
+
+
+def test_a_comparison_counts_the_rows_of_its_two_scorers() -> None:
+    sample = draw(100, seed=10)
+    judged = {
+        "A": at_half(sample.probability),
+        **{f"B{k}": at_half(draw(100, seed=k).probability) for k in (11, 12)},
+    }
+    found = compared(sample.positive, judged)
+    assert [(c.a, c.b, c.rows, c.note) for c in found] == [("A", "B11", 100, None), ("A", "B12", 100, None)]
+    for c in found:
+        assert c.mcnemar is not None
+        a, b = (np.equal(np.asarray(judged[name].predicted), sample.positive) for name in (c.a, c.b))
+        assert (c.mcnemar.only_a, c.mcnemar.only_b) == (int((a & ~b).sum()), int((b & ~a).sum()))
+        assert c.differing == c.mcnemar.discordant == int((a ^ b).sum())
+        assert c.detectable_accuracy == detectable_accuracy(c.differing, 100)
+        assert {d.comparisons for d in c.differences.values()} == {2}
+        assert c.differences["accuracy"].value == pytest.approx((c.mcnemar.only_a - c.mcnemar.only_b) / 100)
+        assert c.differences["accuracy"].undefined_resamples == 0
+
+
+def test_p_values_are_those_of_the_bootstrap_unless_a_clean_sweep_is_less_sure() -> None:
+    sample, other = draw(200, seed=13), draw(200, seed=13, apart=0.1)
+    judged = [at_half(sample.probability), at_half(other.probability)]
+    found = bootstrap(sample.positive, judged, resamples=400)
+    (c,) = compare(sample.positive, ["A", "B"], judged, found)
+    for name in ("auroc", "brier", "accuracy", "mcc"):
+        drawn = found.of(0, name) - found.of(1, name)
+        d = c.differences[name]
+        assert d.p == bootstrap_p(drawn)
+        assert d.p_adjusted == Family.of([drawn]).p_value(drawn)
+        assert (d.low, d.high) == Family.of([drawn]).interval(drawn)
+        assert d.detectable == detectable(drawn)
+        assert (d.untested, d.undefined) == (None, None)
+
+
+def test_few_groups_bound_every_metric() -> None:
+    """A clean sweep of six groups has a p of 2 / 2^6, which is not significant among three comparisons."""
+    sample = draw(60, seed=14, apart=0.6)
+    groups = [f"g{i % 6}" for i in range(60)]
+    worse = [at_half(1 - sample.probability)] * 3
+    judged = [at_half(sample.probability), *worse]
+    found = bootstrap(sample.positive, judged, groups, resamples=999)
+    for d in compare(sample.positive, ["A", "B", "C", "D"], judged, found)[0].differences.values():
+        assert d.p == pytest.approx(2 / 64)
+        assert d.p_adjusted == pytest.approx(6 / 64)
+        assert d.untested == "not testable: there are 6 groups, and fewer than 7 show nothing"
+        assert (d.low, d.shown) == (None, False)
+    alone = bootstrap(sample.positive, judged[:2], groups, resamples=999)
+    (c,) = compare(sample.positive, ["A", "B"], judged[:2], alone)
+    assert c.differences["auroc"].shown
+    assert c.note == CLUSTERED
+
+
+def test_labels_that_differ_on_few_rows_are_named_and_their_interval_is_kept_where_it_holds_0() -> None:
+    positive = np.arange(100) % 2 == 0
+    p = np.where(positive, 0.9, 0.1)
+    worse = p.copy()
+    worse[:3] = 1 - worse[:3]
+    (c,) = compared(positive, {"A": at_half(p), "B": at_half(worse)})
+    d = c.differences["accuracy"]
+    assert d.untested == "their labels differ on 3 rows, and fewer than 6 show nothing"
+    assert d.p == pytest.approx(0.25)
+    assert d.detectable is not None
+    assert d.low == 0
+    worse = p.copy()
+    worse[0] = 1 - worse[0]
+    (c,) = compared(positive, {"A": at_half(p), "B": at_half(worse)})
+    assert c.differences["accuracy"].untested == "their labels differ on 1 row, and fewer than 6 show nothing"
+
+
+def test_a_difference_that_is_often_undefined_is_not_tested() -> None:
+    positive = np.arange(40) % 2 == 0
+    p = np.where(positive, 0.6, 0.3)
+    rare = np.zeros(40, dtype=np.bool_)
+    rare[0] = True
+    (c,) = compared(positive, {"A": at_half(p), "B": Judged(p, rare)})
+    d = c.differences["precision"]
+    assert (d.value, d.low, d.p, d.p_holm, d.p_adjusted) == (0, None, None, None, None)
+    assert d.undefined_resamples > 100
+    assert d.untested == f"not testable: undefined in {d.undefined_resamples:,} of 2,000 resamples"
+    assert (c.differences["accuracy"].comparisons, d.comparisons) == (1, 0)
+
+
+def test_a_metric_that_one_of_two_lacks_is_undefined_for_its_reason() -> None:
+    positive = np.arange(40) % 2 == 0
+    p = np.where(positive, 0.6, 0.3)
+    judged = {
+        "A": at_half(p),
+        "B": Judged(p, np.zeros(40, dtype=np.bool_)),
+        "C": Judged(None, None, "it failed"),
+    }
+    none, failed = compared(positive, judged)
+    assert none.differences["precision"].undefined == (
+        "undefined for one of the two: no row was predicted positive"
+    )
+    assert {d.undefined for d in failed.differences.values()} == {"it failed"}
+    assert failed.differences["auroc"].value is None

@@ -11,9 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import jsonio
-from core.config import METRICS, CalibrationConfig, EarlyStopping, ThresholdConfig
+from core.config import METRICS, CalibrationConfig, Config, EarlyStopping, ThresholdConfig
 from core.errors import StageError
-from core.evaluation.decision import DecideSettings, Decision, decide, select, should_stop
+from core.evaluation.calibration import Calibrator
+from core.evaluation.decision import (
+    DecideSettings,
+    Decision,
+    decide,
+    fit_decision,
+    select,
+    should_stop,
+    worst_errors,
+)
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
@@ -201,3 +210,108 @@ def test_training_stops_after_two_evaluations_without_improvement(
 
 def test_training_does_not_stop_without_early_stopping() -> None:
     assert not should_stop([0.9, 0.1, 0.1, 0.1, 0.1], None, "accuracy")
+
+
+COLD = Calibrator("temperature", {"temperature": 2.0}, "temperature", 9, 4, 0.7, 0.6, "as asked")
+
+
+def test_a_decision_calibrates_before_it_compares_with_its_threshold() -> None:
+    rows = predictions([Row("a", 1, 0.8), Row("b", 0, 0.6), Row("c", 1, None), Row("d", 0, 0.9, error="x")])
+    decision = Decision(COLD, 0.6, "why")
+    assert decision.calibrated(rows).probability[:2] == pytest.approx([2 / 3, 0.5505], abs=1e-4)
+    predicted = decision.predicted(rows)
+    assert predicted is not None
+    assert predicted.tolist() == [True, False, False, True]
+    assert (decision.metrics(rows)["n"], decision.metrics(rows)["decision_threshold"]) == (3, 0.6)
+    assert decision.metrics(rows)["brier"] == pytest.approx(((1 / 3) ** 2 + 0.5505**2 + 0.25) / 3, abs=1e-4)
+    without = Decision(COLD, None, "out of reach")
+    assert without.predicted(rows) is None
+    assert without.metrics(rows).undefined["accuracy"] == "out of reach"
+
+
+def test_a_decision_by_definition_takes_probabilities_as_they_are() -> None:
+    rows = predictions([Row("a", 1, 0.5), Row("b", 0, 0.4)])
+    decision = Decision.by_definition(0.5)
+    assert decision.calibrated(rows) is rows
+    assert (decision.threshold, decision.reason, decision.calibrator.kind) == (0.5, "by definition", "none")
+    assert decision.calibrator.reason == "by definition"
+    assert decision.metrics(rows)["accuracy"] == 1
+
+
+def test_a_decision_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = draw(120, seed=6, apart=0.2).rows()
+    _, written = decided(tmp_path, rows, calibration=CalibrationConfig(method="temperature"))
+    frozen = Decision.read(tmp_path / "out/decision.json")
+    assert (frozen.threshold, frozen.reason) == (
+        written["threshold"]["value"],
+        written["threshold"]["reason"],
+    )
+    assert dict(frozen.calibrator.parameters) == written["calibrator"]["parameters"]
+    assert written["default_threshold"] == 0.5
+
+
+def test_the_worst_errors_are_the_most_confident_ones_first() -> None:
+    rows = [
+        Row("right", 1, 0.9),
+        Row("near", 1, 0.39),
+        Row("far", 0, 0.99),
+        Row("none", 1, None),
+        Row("failed", 1, None, error="x"),
+        Row("low", 1, 0.05),
+        Row("near too", 1, 0.39),
+    ]
+    decision = Decision.by_definition(0.4)
+    assert worst_errors(predictions(rows), decision, 9) == [2, 5, 1, 6, 3]
+    assert worst_errors(predictions(rows), decision, 2) == [2, 5]
+    assert worst_errors(predictions(rows), Decision(COLD, None, "none"), 9) == []
+    failed = [Row("failed", 0, 0.9, error="x"), Row("wrong", 0, 0.9)]
+    assert worst_errors(predictions(failed), decision, 9) == [1]
+
+
+def test_confidence_is_measured_in_log_odds_of_calibrated_probabilities() -> None:
+    """0.6 against 0.999 is farther in log odds than 0.6 against 0.01, and nearer in probability."""
+    rows = predictions([Row("a", 1, 0.01), Row("b", 0, 0.999), Row("c", 0, 0.75)])
+    assert worst_errors(rows, Decision.by_definition(0.6), 9) == [1, 0, 2]
+    # Halved log odds of 0.75 are those of 0.634, below this threshold; the order of the others turns.
+    assert worst_errors(rows, Decision(COLD, 0.65, "why"), 9) == [0, 1]
+
+
+def test_what_is_fitted_without_groups_has_no_clusters_and_uses_the_seed() -> None:
+    rows = draw(90, seed=7, apart=0.2).rows()
+    one, same, other = (
+        fit_decision(rows, ThresholdConfig(), CalibrationConfig(method="platt"), seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert one == same
+    assert not one.clustered
+    assert one.intervals["accuracy"].method == "wilson"
+    assert one.intervals["auroc"] != other.intervals["auroc"]
+    assert one.threshold_spread != other.threshold_spread
+    assert one.threshold_spread is not None
+    assert one.threshold_spread.objective.value == one.metrics["macro_f1"] == one.threshold.reached
+    assert one.metrics["log_loss"] == pytest.approx(one.calibrator.log_loss_after)
+    assert one.at_default["log_loss"] == pytest.approx(one.calibrator.log_loss_before)
+
+
+def test_the_seed_deals_the_folds_of_auto_calibration() -> None:
+    rows = draw(90, seed=8, apart=0.2).rows()
+    auto = CalibrationConfig(method="auto")
+    one, other = (fit_decision(rows, ThresholdConfig(), auto, seed=seed).calibrator for seed in (1, 2))
+    assert one.reason != other.reason
+
+
+def test_settings_of_the_decision_are_those_of_the_config() -> None:
+    config = Config.model_validate(
+        {
+            "run": {"name": "x"},
+            "data": {"path": "a.csv"},
+            "teacher": {"kind": "gold"},
+            "student": {"target": "label_only"},
+            "evaluation": {"calibration": {"method": "platt"}},
+            "seed": 9,
+        }
+    )
+    settings = DecideSettings.of(config, "val.jsonl")
+    assert (settings.calibration.method, settings.seed, settings.scores) == ("platt", 9, "val.jsonl")
+    assert settings.threshold == config.evaluation.threshold
+    assert DecideSettings.of(config).scores == "scores.jsonl"

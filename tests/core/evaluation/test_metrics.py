@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 from sklearn import metrics as sk
 
 from core.config import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.metrics import Counts, Metrics, better, compute, ratio
+from core.evaluation.metrics import Confusion, Counts, Metrics, Ranks, better, compute, lower_is_better, ratio
 from core.evaluation.predictions import Floats
 from tests.core.evaluation.scored import Row, counts, predictions
 
@@ -234,3 +235,132 @@ def test_vectorized_metrics_equal_those_of_each_table(tables: list[tuple[int, ..
         for found, one in zip(of.function(many), each, strict=True):
             wanted = one[name]
             assert math.isnan(found) if wanted is None else math.isclose(found, wanted, abs_tol=1e-12), name
+
+
+def test_a_metric_of_ranks_without_a_function_of_its_own_for_points_is_computed_from_ranks() -> None:
+    @metric("area", better="higher", of="ranks", undefined="the rows are of one class")
+    def area(r: Ranks) -> Floats:
+        return ratio(r.pairs - r.disorder / 2, r.pairs)
+
+    @metric("average", better="higher", of="ranks")
+    def average(r: Ranks) -> Floats:
+        return ratio(r.precision_sum, r.positives)
+
+    try:
+        rows = [row(1, 0.9), row(0, 0.9), row(1, 0.4), row(0, 0.2), row(0, 0.7), row(1, None)]
+        m = compute(predictions(rows), 0.5)
+        assert m["area"] == pytest.approx(m["auroc"], abs=1e-12)
+        assert m["average"] == pytest.approx(m["auprc"], abs=1e-12)
+        assert compute(predictions([row(1, 0.9)]), 0.5).undefined["area"] == "the rows are of one class"
+    finally:
+        METRICS.remove("area")
+        METRICS.remove("average")
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_a_threshold_is_finite(bad: float) -> None:
+    with pytest.raises(ValueError, match="a threshold is a finite number"):
+        compute(predictions([row(1, 0.9)]), bad)
+
+
+def test_the_direction_of_a_metric_is_known_by_its_names_in_files_too() -> None:
+    lower = ("log_loss", "brier", "loss", "cls_loss", "invalid_label_rate", "outside_mass")
+    assert all(lower_is_better(name) for name in lower)
+    assert not any(lower_is_better(name) for name in ("accuracy", "auroc", "F1", "n", "tp"))
+
+
+def test_an_improvement_is_larger_than_its_least_size() -> None:
+    assert better("accuracy", 0.75, 0.5, by=0.125)
+    assert not better("accuracy", 0.75, 0.5, by=0.25)
+    assert not better("accuracy", 0.5, 0.75, by=0.125)
+    assert better("log_loss", 0.5, 0.75, by=0.125)
+    assert not better("log_loss", 0.5, 0.75, by=0.25)
+    assert not better("log_loss", 0.75, 0.5, by=0.125)
+    assert better("accuracy", 0.0, None, by=9.0)
+
+
+def test_rows_and_invalid_labels_are_read_from_the_metrics() -> None:
+    m = compute(predictions([row(1, None), row(0, 0.1), row(0, 0.2), row(1, 0.9)]), 0.5)
+    assert (m.rows, m.invalid_label_rate, m["n_positive"]) == (4, 0.25, 2)
+    none = compute(predictions([]), 0.5)
+    assert (none.rows, none.invalid_label_rate) == (0, None)
+    assert set(none.undefined.values()) >= {"no rows"}
+    for name in ("loss", "cls_loss", "invalid_label_rate", "outside_mass", "log_loss", "brier", "auroc"):
+        assert none.undefined[name] == "no rows"
+
+
+class Holder(BaseModel):
+    """A record with metrics."""
+
+    metrics: Metrics
+
+
+def test_metrics_in_a_record_have_the_form_of_their_file() -> None:
+    m = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5)
+    assert Holder(metrics=m).metrics is m
+    written = json.loads(Holder(metrics=m).model_dump_json())["metrics"]
+    assert written == json.loads(json.dumps(m.to_json()))
+    assert Holder.model_validate({"metrics": written}).metrics == m
+
+
+@pytest.mark.parametrize(
+    "name", ["tp", "fp", "fn", "tn", "n", "n_positive", "decision_threshold", "undefined"]
+)
+def test_a_file_that_lacks_a_count_is_not_metrics(name: str) -> None:
+    written = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5).to_json()
+    del written[name]
+    with pytest.raises(KeyError, match=name):
+        Metrics.from_json(written)
+    with pytest.raises(ValidationError, match=f"not metrics, KeyError: '{name}'"):
+        Holder.model_validate({"metrics": written})
+    with pytest.raises(ValidationError, match="not metrics"):
+        Holder.model_validate({"metrics": 5})
+
+
+def test_a_metric_that_was_not_registered_at_the_measurement_is_undefined() -> None:
+    written = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5).to_json()
+    del written["mcc"]
+    assert Metrics.from_json(written)["mcc"] is None
+    assert Metrics.from_json(written).to_json()["mcc"] is None
+
+
+def test_the_order_of_numbers_in_files_is_fixed() -> None:
+    written = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5).to_json()
+    assert list(written)[17:] == ["log_loss", "brier", "n", "n_positive", "outside_mass", "undefined"]
+    assert list(written["undefined"]) == []
+
+
+def test_counts_are_taken_at_a_place_and_of_rows() -> None:
+    many = Counts.of([3, 1], [2, 0], [4, 4], 5)
+    assert [field.tolist() for field in (many.tp, many.fp, many.fn, many.tn)] == [
+        [3, 1],
+        [2, 0],
+        [1, 3],
+        [3, 5],
+    ]
+    one = many.at(1)
+    assert [float(k) for k in (one.tp, one.fp, one.fn, one.tn)] == [1, 0, 3, 5]
+    positive, predicted = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
+    assert Confusion.of(positive, predicted) == Confusion(tp=2, fp=1, fn=1, tn=1)
+
+
+def test_reports_call_every_metric_by_its_title_and_say_why_it_is_undefined() -> None:
+    assert {name: each.title for name, each in METRICS.items()} == {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "macro_f1": "macro-F1",
+        "f1": "F1",
+        "mcc": "MCC",
+        "precision": "precision",
+        "recall": "recall",
+        "auroc": "AUROC",
+        "auprc": "AUPRC",
+        "log_loss": "log loss",
+        "brier": "Brier score",
+    }
+    negative = compute(predictions([row(0, 0.2), row(0, 0.1)]), 0.5).undefined
+    assert negative["precision"] == "no row was predicted positive"
+    assert negative["recall"] == "no row is positive"
+    assert negative["F1"] == "no row is, or was predicted, positive"
+    assert negative["mcc"] == "one class only, in gold or predictions"
+    assert negative["auprc"] == negative["balanced_accuracy"] == "the rows are of one class"

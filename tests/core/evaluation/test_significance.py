@@ -25,7 +25,10 @@ from core.intervals import (
     detectable_accuracy,
     exact_interval,
     holm,
+    least_rows,
     mcnemar,
+    share,
+    sign_flip_p,
 )
 from tests.core.evaluation.scored import draw
 
@@ -320,8 +323,88 @@ def test_one_positive_row_makes_only_rankings_untestable() -> None:
 
 
 def test_every_metric_has_a_sentence_for_any_rows() -> None:
-    for share in (0.0, 1.0, 0.3):
+    for positive in (0.0, 1.0, 0.3):
         for rows in (1, 3):
-            (c,) = compared(3, rows=rows, share=share)
+            (c,) = compared(3, rows=rows, share=positive)
             assert set(c.differences) == set(METRICS)
             assert all(d.verdict.endswith(".") for d in c.differences.values())
+
+
+# Values, in addition to properties
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(9, 1), (1, 9), (5, 4), (10, 0), (0, 10)])
+def test_the_exact_interval_multiplies_two_intervals(only_a: int, only_b: int) -> None:
+    """Clopper and Pearson's of A's share of the differing rows, and Wilson's of the share of these."""
+    found = exact_interval(mcnemar(*rights(60, only_a, only_b, 20)))
+    n = only_a + only_b
+    of_a = stats.binomtest(only_a, n).proportion_ci(0.95, method="exact")
+    differing = share(n, n + 80)
+    ends = (2 * of_a.low - 1, 2 * of_a.high - 1)
+    wanted = [
+        ends[0] * ((differing.high if ends[0] < 0 else differing.low) or 0.0),
+        ends[1] * ((differing.high if ends[1] > 0 else differing.low) or 0.0),
+    ]
+    assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def test_without_rows_the_exact_interval_is_everything() -> None:
+    assert exact_interval(mcnemar(*rights(0, 0, 0, 0))) == (-1.0, 1.0)
+    assert exact_interval(mcnemar(*rights(4, 0, 0, 1))) == pytest.approx((-0.434482, 0.434482), abs=1e-6)
+
+
+def test_of_three_rows_that_all_differ_the_detectable_difference_is_positive() -> None:
+    assert detectable_accuracy(3, 3) == pytest.approx(Z95 * np.sqrt(3) / (3 + Z_POWER**2))
+
+
+def test_a_stricter_level_needs_a_larger_difference() -> None:
+    drawn = np.array([0.0, 2.0, np.nan])
+    for level in (0.05, 0.01, 0.001):
+        quantile = stats.norm.ppf(1 - level / 2) + Z_POWER
+        assert detectable(drawn, level) == pytest.approx(quantile * np.sqrt(2))
+    assert detectable(np.array([0.3])) is None
+    assert detectable(np.array([0.3, np.nan])) is None
+
+
+def test_a_clean_sweep_has_the_p_of_fair_coins() -> None:
+    assert [sign_flip_p(rows) for rows in (0, 1, 2, 6)] == [1.0, 1.0, 0.5, 2 / 64]
+    for comparisons in (0, 1, 2, 9, 30):
+        least, many = least_rows(comparisons), max(1, comparisons)
+        assert many * sign_flip_p(least) <= ALPHA < many * sign_flip_p(least - 1)
+
+
+def test_the_bootstraps_p_counts_the_smaller_tail_and_ties_with_0() -> None:
+    assert bootstrap_p(np.array([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])) == pytest.approx(0.6)
+    assert bootstrap_p(-np.array([-1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])) == pytest.approx(0.4)
+    noise = np.array([1e-13, -1e-13, *[1.0] * 17, np.nan])
+    assert bootstrap_p(noise) == pytest.approx(2 * 3 / 20)
+
+
+def test_a_family_of_one_has_the_level_of_one_test_and_of_several_less() -> None:
+    rng = np.random.default_rng(3)
+    drawn = [rng.normal(0, 1, 999) for _ in range(3)]
+    assert Family.of(drawn[:1]).level == ALPHA
+    together = Family.of(drawn)
+    assert together.level == 2 * together.rank / 1000 < ALPHA
+    few = Family.of([np.arange(38.0)])
+    assert (few.rank, few.level, few.interval(np.arange(38.0))) == (0, 0.0, None)
+    assert Family.of([np.arange(39.0)]).rank == 1
+    assert (Family.of([]).resamples, Family.of([]).rank) == (0, 0)
+
+
+def test_a_familys_interval_runs_between_replicates_of_its_rank() -> None:
+    drawn = np.random.default_rng(4).permutation(np.arange(1.0, 1000.0))
+    family = Family.of([drawn])
+    assert family.rank == 25
+    assert family.interval(drawn) == (25.0, 975.0)
+    assert family.interval(drawn - 26) == (-1.0, 949.0)
+    assert family.p_value(drawn - 24.5) == pytest.approx(0.05)
+    assert family.p_value(drawn - 25.5) == pytest.approx(0.052)
+
+
+def test_undefined_replicates_are_in_no_tail() -> None:
+    drawn = np.concatenate([np.full(10, np.nan), np.arange(1.0, 990.0)])
+    family = Family.of([drawn, np.full(999, np.nan)])
+    assert (family.resamples, int(family.shallowest[-1])) == (999, 999)
+    low, high = family.interval(drawn) or (0.0, 0.0)
+    assert (low, high) == (24.0, 966.0)

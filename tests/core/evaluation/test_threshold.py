@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.config import ThresholdConfig
+from core.evaluation.bootstrap import units_of, weights
 from core.evaluation.metrics import compute
-from core.evaluation.threshold import Choice, ResampledRows, choose, pick, spread
+from core.evaluation.threshold import Choice, ResampledRows, choose, describe, pick, rule, spread
 from tests.core.evaluation.scored import PROBABILITY, Scored, as_rows, counts, draw, groups_of, has_both
 
 MACRO = ThresholdConfig()
@@ -344,3 +345,114 @@ def test_the_objective_of_the_spread_is_that_of_all_rows() -> None:
     said = sample.probability >= 0.4
     tp = int((said & sample.positive).sum())
     assert found.objective.value == pytest.approx(2 * tp / (said.sum() + sample.positive.sum()), abs=1e-12)
+
+
+def test_files_and_reports_name_every_objective() -> None:
+    assert [rule(config) for config in EVERY] == [
+        "val_max_macro_f1",
+        "val_max_f1",
+        "val_min_cost_3",
+        "val_recall_at_precision_0.7",
+        "val_precision_at_recall_0.6",
+        "val_share_flagged_0.3",
+    ]
+    assert rule() == "val_max_macro_f1"
+    assert [describe(config) for config in EVERY] == [
+        "largest macro-F1",
+        "largest F1",
+        "least cost, a missed positive counting 3.0 wrongly flagged negatives",
+        "largest recall at a precision of at least 0.7",
+        "largest precision at a recall of at least 0.6",
+        "most rows flagged, at most 0.3 of all",
+    ]
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
+def test_what_is_reached_is_the_objective_of_the_rows(config: ThresholdConfig) -> None:
+    sample = draw(80, seed=6)
+    found = choose(sample.positive, sample.probability, config)
+    assert found.value is not None
+    m = compute(sample.rows(), found.value)
+    tp, fp, fn, tn = (k or 0 for k in counts(m))
+    wanted = {
+        "macro_f1": m["macro_f1"],
+        "f1": m["f1"],
+        "cost": (3 * fn + fp) / 80,
+        "recall_at_precision": m["recall"],
+        "precision_at_recall": m["precision"],
+        "share_flagged": (tp + fp) / 80,
+    }
+    assert found.reached == pytest.approx(wanted[config.objective], abs=1e-12)
+    assert (found.objective, tp + fp + fn + tn) == (config.objective, 80)
+    of_rows = spread(sample.positive, sample.probability, found.value, config, resamples=40)
+    assert of_rows.objective.value == pytest.approx(found.reached, abs=1e-12)
+    assert (of_rows.resamples, of_rows.low is not None, of_rows.high is not None) == (40, True, True)
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
+def test_the_spread_is_that_of_choosing_on_the_rows_of_each_resample(config: ThresholdConfig) -> None:
+    """By repeating each row as often as it was drawn, and choosing on these rows from nothing."""
+    sample = draw(30, seed=7, steps=10)
+    positive, p = sample.positive, sample.probability
+    at = choose(positive, p, config).value or 0.5
+    found = spread(positive, p, at, config, resamples=60, seed=3)
+    chosen_at, gains, frozen = [], [], []
+    for _, up, down in weights(units_of(positive, None), 60, 3):
+        for ups, downs in zip(up, down, strict=True):
+            often = np.empty(30, dtype=int)
+            often[positive], often[~positive] = ups, downs
+            rows = np.repeat(np.arange(30), often)
+            choice = choose(positive[rows], p[rows], config)
+            frozen.append(reached(positive[rows], p[rows], at, config))
+            if choice.value is not None:
+                chosen_at.append(choice.value)
+                gain = (choice.reached or 0.0) - reached(positive, p, choice.value, config)
+                gains.append(-gain if config.objective == "cost" else gain)
+    ends = np.quantile(chosen_at, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
+    assert found.unreached == 60 - len(chosen_at)
+    assert found.optimism == pytest.approx(np.nanmean(gains), abs=1e-12)
+    defined = np.array(frozen)[~np.isnan(frozen)]
+    assert (found.objective.low, found.objective.high) == pytest.approx(
+        np.quantile(defined, [0.025, 0.975]), abs=1e-12
+    )
+    assert found.objective.undefined_resamples == 60 - len(defined)
+
+
+def reached(positive: np.ndarray, p: np.ndarray, t: float, config: ThresholdConfig) -> float:
+    """The objective's value at a threshold; NaN where it is undefined."""
+    said = p >= t
+    tp, fp = int((said & positive).sum()), int((said & ~positive).sum())
+    fn, tn = int(positive.sum()) - tp, int((~positive).sum()) - fp
+    match config.objective:
+        case "macro_f1":
+            return (tp / (2 * tp + fp + fn) * 2 + tn / (2 * tn + fp + fn) * 2) / 2
+        case "f1":
+            return 2 * tp / (2 * tp + fp + fn)
+        case "cost":
+            return (config.number * fn + fp) / len(p)
+        case "recall_at_precision":
+            return tp / (tp + fn)
+        case "precision_at_recall":
+            return tp / (tp + fp) if tp + fp else math.nan
+        case "share_flagged":
+            return (tp + fp) / len(p)
+
+
+def test_the_objective_is_undefined_where_the_threshold_flags_nothing() -> None:
+    sample = draw(30, seed=8)
+    config = ThresholdConfig(objective="precision_at_recall", recall=0.6)
+    found = spread(sample.positive, sample.probability, 1.0, config, resamples=20)
+    assert found.objective.value is None
+    assert found.objective.undefined == "the objective is undefined at this threshold"
+
+
+@pytest.mark.parametrize("gold", [True, False])
+def test_rows_of_one_class_choose_no_threshold_except_by_share(gold: bool) -> None:
+    positive, p = np.full(12, gold), np.linspace(0.9, 0.1, 12)
+    for config in EVERY:
+        found = spread(positive, p, 0.5, config, resamples=20, seed=2)
+        by_share = config.objective == "share_flagged"
+        assert found.unreached == (0 if by_share else 20), config.objective
+        assert (found.low is not None, found.optimism is not None) == (by_share, by_share)
+        assert found.resamples == 20
