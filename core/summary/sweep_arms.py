@@ -26,8 +26,10 @@ from core.store import Manifest, RunView, Store
 from core.store.run_view import FOLDER, split_digest
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_OF_THE_SWEEP = ("run.name", "run.root")
+_OF_THE_SWEEP = ("run", "run.name", "run.root")
 _EXAMPLE = "see configs/sweep.yaml for an example"
+_LONGEST_NAME = 200
+"""Characters of a run's name: file systems allow 255, and the names of temporary files are longer."""
 FALLBACK = "macro_f1"
 """The metric of recommendation if the sweep's own has no intervals."""
 
@@ -54,8 +56,8 @@ class SweepFile(ConfigSection):
         for key, values in self.grid.items():
             if not values:
                 raise ValueError(f"grid.{key} has no values; name some, or remove it")
-        overridden = [text.partition("=")[0].strip() for sets in self.arms.values() for text in sets]
-        for key in (*self.grid, *overridden):
+        overridden = [text.partition("=")[0] for sets in self.arms.values() for text in sets]
+        for key in map(str.strip, (*self.grid, *overridden)):
             if key in _OF_THE_SWEEP:
                 raise ValueError(f"{key} is set by the sweep: arms share a root, and are <run>-<arm>")
         if sum(1 for _ in self.points()) < 2:
@@ -123,9 +125,15 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     arms: dict[str, Arm] = {}
     for name, sets in file.points():
         if name in arms:
-            raise ConfigError(f"two arms are called {name}; give one of them another name")
-        run = json.dumps(f"{base.run_name}-{name}")
-        given = ["publish=false", *overrides, *sets, f"run.name={run}"]
+            one, other = (" ".join(each) or "as the base" for each in (arms[name].sets, sets))
+            raise ConfigError(f"two arms are called {name} ({one}; {other}); give one of them a name in arms")
+        run = f"{base.run_name}-{name}"
+        if len(run) > _LONGEST_NAME:
+            raise ConfigError(
+                f"arm {name[:40]}...: the name of its run has {len(run)} characters, and {_LONGEST_NAME} are "
+                "allowed; name the arm in arms, with the value as an override"
+            )
+        given = ["publish=false", *overrides, *sets, f"run.name={json.dumps(run)}"]
         try:
             arms[name] = Arm(name, sets, load(Path(file.base), given))
         except ConfigError as e:

@@ -148,20 +148,19 @@ def test_the_control_arm_learns_other_texts_rationales_with_its_labels(root: Pat
 
 def test_an_arm_that_fails_is_reported_at_the_end_and_the_same_command_continues(project: Path) -> None:
     store = Store.at(str(project.parent / "out"))
-    arms = {"ends": ["student.steps=2"], "fails": ["student.model=elsewhere"], "also": ["student.steps=4"]}
-    with pytest.raises(StageError, match=r"1 of 3 arms did not finish.*\narm fails: .*elsewhere"):
+    arms = {"fails": ["student.model=elsewhere"], "ends": ["student.steps=2"]}
+    with pytest.raises(StageError, match=r"1 of 2 arms did not finish.*\narm fails: .*elsewhere"):
         carry_out(project, arms, *LABELS_ONLY)
     found = values(Path("out/sweeps/sweep"))
-    assert found["finished"] == ["ends", "also"]
+    assert found["finished"] == ["ends"]
     assert "elsewhere" in found["left"]["fails"]
-    assert "Arms that are not compared" in Path("out/sweeps/sweep/sweep_report.md").read_text()
 
     before = made(store)
     (project.parent / "elsewhere").symlink_to(
-        load_sweep(written(project, arms)).arms[0].resolved.config.student.model
+        load_sweep(written(project, arms)).arms[1].resolved.config.student.model
     )
     folder = carry_out(project, arms, *LABELS_ONLY)
-    assert values(folder)["finished"] == ["ends", "fails", "also"]
+    assert values(folder)["finished"] == ["fails", "ends"]
     after = made(store)
     assert after["split"] == before["split"] == 1
     assert all(entry.reused for entry in RunView(store, "small-ends").stages().values())
@@ -178,11 +177,3 @@ def test_the_plan_marks_objects_of_earlier_arms_and_existing_ones(project: Path)
     again = describe_sweep(sweep)
     assert "run: " not in again
     assert again.count("encode ") == 2
-
-
-@pytest.mark.slow
-def test_arms_on_other_rows_are_not_compared(project: Path) -> None:
-    folder = carry_out(project, {"one": [], "other": ["seed=7"]}, *LABELS_ONLY)
-    found = values(folder)
-    assert found["finished"] == ["one"]
-    assert "they share no rows" in found["left"]["other"]
