@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
+from pydantic import AfterValidator
 
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
@@ -81,6 +83,13 @@ class BundlePrompt(EncodeSettings):
     """Whether the label-only prompt is used instead of the one it was trained on."""
 
 
+def _inside(name: str) -> str:
+    """Return the path of a file of the bundle. Raises ValueError if it leads out of the bundle's folder."""
+    if "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise ValueError("is not a path inside the bundle")
+    return name
+
+
 class _Format(Record):
     format: object = None
 
@@ -101,7 +110,7 @@ class Contents(Record):
     columns: BundleColumns
     max_new_tokens: int
     """Longest reasoning, in tokens."""
-    files: dict[str, str]
+    files: dict[Annotated[str, AfterValidator(_inside)], str]
     """sha256 of each other file of the bundle, by its path inside."""
     encoder_digest: str | None = None
     """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
@@ -191,6 +200,8 @@ def open_bundle(folder: Path) -> Bundle:
     Raises ModelError naming what does not match.
     """
     contents = read_contents(folder)
+    if unlisted := {PROMPTS, RULEBOOK, DECISION} - contents.files.keys():
+        raise _damaged(str(folder / FILE), f"files: {min(unlisted)} is missing")
     _check_files(folder, contents, merged=False)
     prompts = read_prompts(folder / PROMPTS)
     if prompts.student_digest != contents.prompts_digest:
@@ -213,14 +224,20 @@ def open_bundle(folder: Path) -> Bundle:
 
 def read_contents(folder: Path) -> Contents:
     """Read bundle.json. Raises ModelError if it does not exist, is damaged, or has another format."""
-    path = folder / FILE
     try:
-        found = jsonio.read_json(path)
+        data = (folder / FILE).read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{folder} is not a bundle: it has no {FILE}") from None
+    return parse_contents(data, str(folder / FILE))
+
+
+def parse_contents(data: bytes, place: str) -> Contents:
+    """Return the contents in the bytes of bundle.json. Raises ModelError, which names `place`."""
+    try:
+        value = json.loads(data)
     except ValueError as e:
-        raise _damaged(str(path), e) from e
-    return Contents.from_json(found, str(path))
+        raise _damaged(place, e) from e
+    return Contents.from_json(value, place)
 
 
 class _PromptsFile(Record):
@@ -234,7 +251,10 @@ def write_prompts(path: Path, prompts: Prompts) -> None:
     """Write the student's templates, and the wording of its answer."""
     target, templates = dataclasses.asdict(prompts.target), _of_the_student(prompts.templates)
     value = {"task_instruction": prompts.task_instruction, **templates, "target": target}
-    path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(text) != value:  # it has a line end of Unicode, which YAML reads as another one
+        text = yaml.safe_dump(value, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
 
 
 def read_prompts(path: Path) -> Prompts:
@@ -261,8 +281,8 @@ def check_first_version(folder: Path, encoder: Encoder) -> None:
         raise _differs(folder, "prompt", "version 0.1 rendered this chat template otherwise")
 
 
-def _damaged(place: str, error: Exception) -> ModelError:
-    return ModelError(f"{place} is damaged ({error}): export the run again, or copy the bundle again")
+def _damaged(place: str, why: object) -> ModelError:
+    return ModelError(f"{place} is damaged ({why}): export the run again, or copy the bundle again")
 
 
 def _differs(folder: Path, what: str, why: str) -> ModelError:

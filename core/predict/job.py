@@ -220,11 +220,13 @@ def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Sh
 def assemble(job: Job, reused: int) -> JobResult:
     """Write the parts into the output, which appears complete or not at all, and remove them."""
     outcome, whole = JobResult(sources.place(job.output), reused=reused), job.parts / "output"
-    answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))
+    expected = _JobFile.read(job.parts / _JOB).rows
+    # By name: a killed process may have left a temporary file among the parts.
+    parts = [part for i in range(_parts(expected)) if (part := job.answered(i)).is_file()]
+    answers = (row for part in parts for row in jsonio.read_jsonl(part))
     with _writing(whole):
         write_output(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)
         sync([whole])
-    expected = _JobFile.read(job.parts / _JOB).rows
     if outcome.rows != expected:
         raise StoreError(
             f"{job.parts} has {outcome.rows} answered rows, but the input had {expected}; it may have "

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from core import locations
+from core import jsonio, locations
 from core.data import sources
 from core.durable import user_cache, whole_folder
 from core.engines import Device, Sampler
@@ -20,7 +21,7 @@ from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.export import Weights
-from core.export.bundle import FILE, MERGED, Bundle, open_bundle, read_contents
+from core.export.bundle import FILE, MERGED, Bundle, open_bundle, parse_contents
 from core.export.stage import BUNDLE
 from core.progress import Progress, Silent
 from core.records import LabelSet
@@ -102,6 +103,8 @@ class Student:
         With `reasoning` the student's words are generated too, which takes far longer; a student that
         reasons before it answers always does. Raises UserError for one that learned only labels.
         """
+        if isinstance(texts, str):  # a sequence of its characters
+            raise UserError("texts is one text; put it in a list")
         encoder = self.bundle.encoder
         if reasoning and encoder.target == "label_only":
             raise UserError("this student learned only labels and gives no reasoning; leave it out")
@@ -198,10 +201,12 @@ def _find_published(store: Store, name: str) -> Path:
 
 
 def _cached_copy(url: str, *, merged: bool) -> Path:
+    """Copy a bundle into the user's cache, whole or not at all, and return its folder there."""
     try:
         written = sources.read_bytes(f"{url}/{FILE}")
     except DataError as e:
         raise MissingInputError(f"{url} is not a bundle that can be read: {e}") from e
+    files = parse_contents(written, f"{url}/{FILE}").files
     fs, path = sources.filesystem(url)
     name = hashlib.sha256(written).hexdigest()[:16] + ("-merged" if merged else "")
     final = user_cache() / "bundles" / name
@@ -210,12 +215,18 @@ def _cached_copy(url: str, *, merged: bool) -> Path:
         if not final.is_dir():
             with whole_folder(final) as part:
                 (part / FILE).write_bytes(written)
-                names = read_contents(part).files
-                for each in (n for n in names if merged or not n.startswith(f"{MERGED}/")):
-                    (part / each).parent.mkdir(parents=True, exist_ok=True)
-                    try:
-                        fs.get_file(f"{path}/{each}", str(part / each))
-                    except FileNotFoundError:
-                        why = "is missing: the bundle is not whole; copy it there again"
-                        raise ModelError(f"{url}/{each} {why}") from None
+                for each in (n for n in files if merged or not n.startswith(f"{MERGED}/")):
+                    _fetch(fs, f"{path}/{each}", f"{url}/{each}", part / each, files[each])
     return final
+
+
+def _fetch(fs: Any, path: str, url: str, to: Path, digest: str) -> None:
+    """Copy one file of a bundle. A damaged one is refused here, since the cache would keep it."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with sources.explained(url):
+        try:
+            fs.get_file(path, str(to))
+        except FileNotFoundError:
+            raise ModelError(f"{url} is missing: the bundle is not whole; copy it there again") from None
+    if jsonio.file_digest(to) != digest:
+        raise ModelError(f"{url} was altered: its sha256 is not the one in {FILE}; copy it there again")

@@ -7,11 +7,11 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TextIO
 
 import pyarrow
 import pyarrow.parquet
@@ -131,12 +131,12 @@ class TextSource:
         if not text or not text.strip():
             return InputRow(own or None, "", f"{self.place}:{raw.line}: the text is empty")
         try:
-            given = own or text_id(text)
+            by_text = text_id(text)
         except UnicodeEncodeError:
             return InputRow(own or None, "", f"{self.place}:{raw.line}: it holds half a character")
         if named and not own:
             return InputRow(None, "", f"{self.place}:{raw.line}: the id (column {self.id_column!r}) is empty")
-        return InputRow(given, text, overflow=raw.overflow)
+        return InputRow(own or by_text, text, overflow=raw.overflow)
 
 
 def text_columns(asked: str | None, trained: str) -> tuple[str, str | None]:
@@ -176,9 +176,20 @@ def json_line(row: Mapping[str, Any]) -> str:
     return text if text == _encodable(text) else json.dumps(row, allow_nan=False)
 
 
-def csv_field(value: Any) -> Any:
-    """A value as a CSV field: rules separated by spaces, half a surrogate pair as U+FFFD."""
-    return _encodable(" ".join(value) if isinstance(value, list) else value)
+def csv_writer(out: TextIO) -> Callable[[Iterable[Any]], None]:
+    """Return a function that writes one row: rules separated by spaces, half a surrogate pair as U+FFFD.
+
+    A row with a carriage return is quoted, which the csv module does only if it is part of the line's end.
+    """
+    plain = csv.writer(out, lineterminator="\n")
+    quoted = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(values: Iterable[Any]) -> None:
+        fields = [_encodable(" ".join(v) if isinstance(v, list) else v) for v in values]
+        returns = any(isinstance(field, str) and "\r" in field for field in fields)
+        (quoted if returns else plain).writerow(fields)
+
+    return write
 
 
 def write_output(
@@ -197,12 +208,13 @@ def write_output(
         if kind == "jsonl":
             f.writelines(f"{json_line(row)}\n" for row in rows)
         else:
-            writer = csv.writer(f, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows([csv_field(row[name]) for name in names] for row in rows)
+            write_row = csv_writer(f)
+            write_row(names)
+            for row in rows:
+                write_row(row[name] for name in names)
 
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value

@@ -120,22 +120,20 @@ def _answer_stream(
     rows: Iterator[InputRow], opened: Callable[[], Student], options: PredictOptions
 ) -> JobResult:
     """Answer rows on standard output as they come; this cannot be resumed."""
-    import csv
-
     from core.predict import job, table_io
 
     out, outcome = console.data_output(), job.JobResult("standard output")
-    writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
+    write_row = table_io.csv_writer(out) if options.output_format == "csv" else None
     chunks = batched(rows, _AT_ONCE)
     first = next(chunks, None)  # an input that cannot be read fails before the model is loaded
     names = table_io.output_columns(reasoning=options.reasoning)
-    if writer is not None:
-        writer.writerow(names)
+    if write_row is not None:
+        write_row(names)
     with opened() as student:
         for chunk in chain([] if first is None else [first], chunks):
             for row in map(outcome.add, job.records(chunk, student, reasoning=options.reasoning)):
-                if writer is not None:
-                    writer.writerow([table_io.csv_field(row[name]) for name in names])
+                if write_row is not None:
+                    write_row(row[name] for name in names)
                 else:
                     out.write(table_io.json_line({name: row[name] for name in names}) + "\n")
             out.flush()

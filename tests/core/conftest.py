@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.export.bundle import Bundle, open_bundle
 from core.export.stage import BUNDLE
 from tests.conftest import AnsweringModel, filled_once
 from tests.core.pipeline.making import Made, make_all, write_small_project
@@ -42,3 +43,9 @@ def made(whole: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
 def bundle(made: Made) -> Path:
     """The small project's bundle; nobody may change it."""
     return made.store.folder(made.manifests["bundle"]) / BUNDLE
+
+
+@pytest.fixture(scope="module")
+def opened(whole: Made) -> Bundle:
+    """The same bundle with its prompt and decision, opened once; nobody may change it."""
+    return open_bundle(whole.store.folder(whole.manifests["bundle"]) / BUNDLE)

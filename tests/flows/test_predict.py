@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import RowsFailed, UserError
-from core.export.bundle import FILE
 from core.predict import job
 from tests.flows.running import understudy
 from tests.small_project import texts
@@ -87,23 +85,6 @@ def test_row_errors_exit_with_1_only_with_fail_on_error(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"See you\nnul\0\n")))
     assert understudy("predict", "--model", bundle, "--fail-on-error") == 1
     assert len(capsys.readouterr().out.splitlines()) == 2
-
-
-def test_the_column_text_is_used_if_the_training_column_is_missing(
-    bundle: Path, table: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = table.with_name("bundle")
-    shutil.copytree(bundle, other)
-    contents = json.loads((other / FILE).read_text())
-    (other / FILE).write_text(json.dumps({**contents, "columns": {**contents["columns"], "text": "v2"}}))
-    out = table.with_name("out.csv")
-    given = ("predict", "--model", other, "--input", table, "--id-column", "id", "--output", out)
-    assert understudy(*given) == 0
-    assert capsys.readouterr().err.count("no column 'v2'") == 1
-    table.write_text(table.read_text().replace("id,text", "id,V2"))
-    assert understudy(*given, "--overwrite") == 2
-    error = capsys.readouterr().err
-    assert "it has 'id', 'V2'; did you mean 'V2'?; set --text-column" in error
 
 
 @pytest.mark.parametrize(

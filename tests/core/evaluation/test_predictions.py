@@ -19,7 +19,7 @@ from core.evaluation.decision import Decision
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions, at_or_above
 from core.export.run_files import write_predictions
-from core.predict.table_io import csv_field, json_line
+from core.predict.table_io import csv_writer, json_line
 from core.records import Example
 from tests.core.evaluation.scored import counts
 
@@ -59,7 +59,7 @@ def test_a_score_gets_one_label_everywhere(
 
 def _through_csv(p: float) -> float:
     out = io.StringIO()
-    csv.writer(out).writerow([csv_field(p)])
+    csv_writer(out)([p])
     return float(next(csv.reader([out.getvalue()]))[0])
 
 

@@ -1,11 +1,15 @@
-"""The teacher's ledger of a run counts every request once."""
+"""The ledgers of a run count every request and every token once."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from core.export.run_files import ledger, teacher_ledger
+from core.cost import TrainingPrice
+from core.export.run_files import ledger, student_ledger, teacher_ledger
 from core.results import StudentLedger
+from core.store import Manifest
 from core.teacher.samples import TeacherLedger
 
 STUDENT = StudentLedger(trained_tokens=0, prefilled_tokens=0, sampled_tokens=0, requests=0, usd=None)
@@ -71,3 +75,33 @@ def test_cost_is_unknown_if_one_run_had_no_price(other: float | None) -> None:
 
 def test_there_is_no_ledger_without_requests() -> None:
     assert teacher_ledger([]) is None
+
+
+def made(stage: str, **summary: Any) -> Manifest:
+    """An object of a stage with a summary."""
+    at = "2026-01-02T03:04:05+00:00"
+    return Manifest(
+        stage=stage, key="k", writer="w", created_at=at, files={}, ingredients={}, summary=summary
+    )
+
+
+def test_tokens_of_all_segments_and_measurements_are_added_and_priced() -> None:
+    usage = {"prefilled_tokens": 1_000_000, "sampled_tokens": 500_000, "requests": 7}
+    segments = [made("train", tokens=2_000_000), made("train", tokens=1_000_000)]
+    measured = [made("evaluate", usage=usage), made("export", usage=usage), made("export", rows=3)]
+    found = student_ledger(segments, measured, TrainingPrice(train=1, prefill=0.1, sample=2))
+    assert (found.trained_tokens, found.prefilled_tokens, found.sampled_tokens) == (
+        3_000_000,
+        2_000_000,
+        1_000_000,
+    )
+    assert found.requests == 14
+    assert found.usd == pytest.approx(3 * 1 + 2 * 0.1 + 1 * 2)
+    assert student_ledger(segments, measured, None).usd is None
+    assert student_ledger([], [], None).to_json() == {
+        "trained_tokens": 0,
+        "prefilled_tokens": 0,
+        "sampled_tokens": 0,
+        "requests": 0,
+        "usd": None,
+    }

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given
 
 from core.errors import DataError
+from core.export.bundle import FILE
+from core.predict import PredictOptions
 from core.predict.table_io import InputRow, TextSource, text_columns
 from core.records import text_id
 from tests.row_files import RowFile, row_files
@@ -188,6 +190,19 @@ def test_the_column_text_is_the_second_choice(
     (said,) = caplog.messages
     assert "'v2'" in said
     assert "'text'" in said
+
+
+def test_the_first_choice_is_the_column_of_the_bundles_training_data(bundle: Path, tmp_path: Path) -> None:
+    """TER4."""
+    contents = json.loads((bundle / FILE).read_text())
+    contents["columns"]["text"] = "v2"
+    (tmp_path / FILE).write_text(json.dumps(contents))
+    (tmp_path / "t.csv").write_text("id,text\nr0,hello\n")
+    options = PredictOptions(input=str(tmp_path / "t.csv"), id_column="id", encoding="latin-1", quotes=False)
+    found = TextSource.of(options, tmp_path)
+    assert (found.text_column, found.second_choice, found.id_column) == ("v2", "text", "id")
+    assert (found.encoding, found.separator, found.quotes) == ("latin-1", None, False)
+    assert [(row.id, row.text) for row in found.rows()] == [("r0", "hello")]
 
 
 @pytest.mark.parametrize("kind", TABLES)

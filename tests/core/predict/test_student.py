@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
 from core import jsonio
+from core.durable import user_cache
 from core.errors import MissingInputError, ModelError, UserError
 from core.evaluation.predictions import SCORES, Predictions, optional
-from core.export.bundle import open_bundle
+from core.export.bundle import FILE, Bundle, read_contents
 from core.predict import Student, load
 from core.predict.loaded_student import find
 from core.records import read_examples
-from core.store import pointers
+from core.store import Store, pointers
 from tests.core.pipeline.making import Made
+from tests.forking import kill, was_killed
 
 
-def test_predictions_equal_the_exported_ones(made: Made, student: Student) -> None:
+def test_predictions_and_errors_equal_the_exported_ones(made: Made, student: Student) -> None:
     examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
     scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
     said = student([e.text for e in examples])
+    assert [p.error is None for p in said] == (~scored.invalid).tolist()
     assert [p.probability for p in said] == pytest.approx(scored.probability.tolist(), abs=1e-6)
     predicted = student.bundle.decision.predicted(scored)
     assert predicted is not None
@@ -51,13 +59,6 @@ def test_an_invalid_row_has_its_prediction_and_an_error(
     assert says is None or (found.error or "").startswith(says)
 
 
-def test_the_same_rows_have_errors_as_in_the_export(made: Made, student: Student) -> None:
-    examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
-    scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
-    said = student([e.text for e in examples])
-    assert [p.error is None for p in said] == (~scored.invalid).tolist()
-
-
 @pytest.mark.parametrize("near", [0, -1, 1])
 def test_a_float32_score_at_the_threshold_has_the_label_of_evaluations(student: Student, near: int) -> None:
     threshold = student.bundle.decision.threshold or 0.0
@@ -84,15 +85,22 @@ def test_reasoning_is_generated_only_if_requested(student: Student) -> None:
 
 
 def test_tokens_that_do_not_fit_are_counted(student: Student) -> None:
-    assert student(["prize " * 1000])[0].cut_tokens > 0
+    assert student(["prize " * 300])[0].cut_tokens > 0
 
 
 def test_no_texts_give_no_predictions(student: Student) -> None:
     assert student([]) == []
 
 
-def test_a_label_only_student_refuses_to_give_reasoning(bundle: Path, student: Student) -> None:
-    student.bundle.encoder.target = "label_only"
+def test_a_text_that_is_in_no_list_is_refused(student: Student) -> None:
+    with pytest.raises(UserError, match="put it in a list"):
+        student("You have won")
+
+
+def test_a_label_only_student_refuses_to_give_reasoning(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(student.bundle.encoder, "target", "label_only")
     with pytest.raises(UserError, match="gives no reasoning"):
         student(["a text"], reasoning=True)
 
@@ -123,19 +131,114 @@ def test_a_missing_model_is_named(made: Made, model: str) -> None:
         find(model, made.store.backend.url)
 
 
-def test_a_bundle_at_a_url_is_fetched_once_and_checked(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fsspec
+def test_a_name_is_a_folder_only_where_it_holds_a_bundle(made: Made, bundle: Path, folder: Path) -> None:
+    root = made.store.backend.url
+    publish(made)
+    (folder / "small").mkdir()
+    assert find("small", root) == bundle
+    shutil.copy(bundle / FILE, folder / "small")
+    assert find("small", root) == find("./small/", root) == folder / "small"
 
-    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
-    fs = fsspec.filesystem("memory")
-    fs.put(str(bundle) + "/", "/bundles/small", recursive=True)
-    with load("memory://bundles/small", device="cpu", threads=1) as student:
+
+def test_a_pointer_to_a_damaged_bundle_names_it(made: Made, bundle: Path, folder: Path) -> None:
+    store = Store.open(str(folder / "root"))
+    part = store.begin("bundle", "k")
+    shutil.copytree(bundle, part / "bundle")
+    manifest = store.commit("bundle", "k", part, {}, {})
+    content = {"saved_at": "now", "run_name": "mine", "bundle_path": f"{manifest.folder}/bundle"}
+    pointers.publish(store, "mine", content, [manifest.folder])
+    found = find("mine", "root")
+    assert found == part / "bundle"
+    (found / "decision.json").write_text("{}")
+    with pytest.raises(MissingInputError, match=r"model/mine\.json names is missing or damaged"):
+        find("mine", "root")
+
+
+@pytest.fixture
+def remote(bundle: Path, folder: Path) -> Iterator[fsspec.AbstractFileSystem]:
+    """A file system with the bundle at memory://bundles/small."""
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{bundle}/", "/bundles/small", recursive=True)
+    yield memory
+    memory.rm("/bundles", recursive=True)
+
+
+def kept() -> list[str]:
+    """What the user's cache has of bundles, locks aside."""
+    return [path.name for path in (user_cache() / "bundles").iterdir() if path.suffix != ".lock"]
+
+
+def test_a_bundle_at_a_url_is_fetched_once_and_answers(
+    made: Made, opened: Bundle, remote: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.folder)  # the base model is at a relative path
+    with load("memory://bundles/small/", device="cpu", threads=1) as student:
         assert student(["a text"])[0].label in ("0", "1")
-    fs.rm("/bundles/small/adapter", recursive=True)
-    assert open_bundle(find("memory://bundles/small")).contents == open_bundle(bundle).contents
-    written = jsonio.read_json(bundle / "bundle.json")
-    fs.pipe("/bundles/small/bundle.json", jsonio.canonical({**written, "max_new_tokens": 9}))
-    with pytest.raises(ModelError, match="is missing"):
+    for name in opened.contents.files:
+        remote.rm(f"/bundles/small/{name}")
+    found = find("memory://bundles/small")
+    assert found.parent == user_cache() / "bundles"
+    assert read_contents(found) == opened.contents
+    assert len(kept()) == 1
+
+
+def test_two_that_fetch_at_once_get_one_whole_copy(opened: Bundle, remote: fsspec.AbstractFileSystem) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(find, ["memory://bundles/small"] * 2)
+    assert one == other
+    copied = {p.relative_to(one).as_posix() for p in one.rglob("*") if p.is_file()}
+    assert copied == {*opened.contents.files, FILE}
+    assert kept() == [one.name]
+
+
+def test_what_a_killed_copy_left_is_removed(remote: fsspec.AbstractFileSystem) -> None:
+    memory, calls = type(remote), list[str]()
+    get_file = memory.get_file
+
+    def killing(self: Any, rpath: str, *arguments: Any, **named: Any) -> None:
+        calls.append(rpath)
+        if len(calls) == 3:
+            kill()
+        get_file(self, rpath, *arguments, **named)
+
+    def fetch() -> None:
+        memory.get_file = killing  # in the child alone
         find("memory://bundles/small")
+
+    assert was_killed(fetch)
+    (left,) = kept()
+    assert left.startswith(".part-")
+    found = find("memory://bundles/small")
+    assert kept() == [found.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter/adapter_model.safetensors", "decision.json", "tokenizer/tokenizer.json"]
+)
+def test_a_damaged_bundle_at_a_url_is_refused_and_can_be_repaired_there(
+    remote: fsspec.AbstractFileSystem, name: str
+) -> None:
+    place = f"/bundles/small/{name}"
+    sound = remote.cat_file(place)
+    remote.pipe(place, sound[:-1] + bytes([sound[-1] ^ 1]))
+    with pytest.raises(ModelError, match=f"memory://bundles/small/{name} was altered"):
+        find("memory://bundles/small")
+    remote.rm(place)
+    with pytest.raises(ModelError, match=f"memory://bundles/small/{name} is missing"):
+        find("memory://bundles/small")
+    assert kept() == []
+    remote.pipe(place, sound)
+    assert find("memory://bundles/small").is_dir()
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "adapter/../../outside"])
+def test_a_bundle_at_a_url_writes_nothing_outside_its_copy(
+    opened: Bundle, remote: fsspec.AbstractFileSystem, folder: Path, name: str
+) -> None:
+    before = sorted(folder.parent.rglob("*"))
+    contents = opened.contents.to_json()
+    contents["files"][name] = jsonio.digest("x")
+    remote.pipe("/bundles/small/bundle.json", jsonio.canonical(contents))
+    with pytest.raises(ModelError, match=r"memory://bundles/small/bundle\.json is damaged.*outside"):
+        find("memory://bundles/small")
+    assert sorted(folder.parent.rglob("*")) == before
