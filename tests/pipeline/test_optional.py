@@ -101,7 +101,7 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (slices, "slices"),
         (stage, "write_merged"),
         (stage, "compare_ways"),
-        (run_sections, "_tokens"),
+        (run_sections, "_token_table"),
         (Figure, "savefig"),
     ):
         monkeypatch.setattr(module, name, broken)
