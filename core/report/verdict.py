@@ -122,16 +122,19 @@ def recommendation(data: ReportData) -> str:
     """
     metric = shown(data)[0]
     by, order = by_conclusion(data.analysis, metric), [str(part) for part in CLASSICAL.values()]
-    cheaper = {found: {s.title for s in by.get(found, [])} & set(order) for found in _WORDINGS}
+
+    def cheaper(found: Conclusion) -> list[str]:
+        """Return the cheaper models with a conclusion, the cheapest first."""
+        return sorted({s.title for s in by.get(found, [])} & set(order), key=order.index)
+
     reasons: dict[Conclusion, str] = {
         "worse": "It is shown to be better than the student",
         "even": "The student is not shown to be better",
     }
     for found, reason in reasons.items():
-        if titles := cheaper[found]:
-            title = min(titles, key=order.index)
-            return f"Recommended: {title}. {reason} in {name_of(metric)}, and it costs far less to run."
-    if not cheaper["better"]:
+        if titles := cheaper(found):
+            return f"Recommended: {titles[0]}. {reason} in {name_of(metric)}, and it costs far less to run."
+    if not cheaper("better"):
         return ""
     return (
         f"Recommended: the student. In {name_of(metric)} it is shown to be better than every cheaper model."
