@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import warnings
 from pathlib import Path
@@ -11,11 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.errors import strict
-from core.report.document import Picture, run_report
 from core.report.drawing import NAMES, draw, label
 from core.report.plots import ForestRow, forest, save_learning_curve
-from tests.core.report.making import full
+from tests.core.report.making import full, full_page
 
 HOSTILE = (
     "</text><script>x</script>",
@@ -27,18 +24,11 @@ HOSTILE = (
 )
 
 
-def pictures() -> list[Picture]:
-    return [
-        block
-        for s in run_report(full(), strict()).sections
-        for block in s.blocks
-        if isinstance(block, Picture)
-    ]
-
-
-@functools.cache
 def drawings() -> list[str]:
-    return [draw(p) for p in pictures()]
+    """The plots of a whole report."""
+    found = re.findall(r"<svg .*?</svg>", full_page(), re.DOTALL)
+    assert len(found) >= 11
+    return found
 
 
 @pytest.mark.filterwarnings("error")
@@ -70,10 +60,6 @@ def test_every_color_has_a_class_for_dark_mode() -> None:
     for drawn in drawings():
         used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-f]+)"', drawn))
         assert used <= set(NAMES)
-
-
-def test_drawing_is_deterministic() -> None:
-    assert [draw(p) for p in pictures()] == drawings()
 
 
 def test_a_long_name_is_truncated_with_an_ellipsis() -> None:

@@ -213,7 +213,7 @@ def test_a_long_text_is_truncated_with_its_length() -> None:
     assert "x" * 4_001 not in shown
 
 
-def test_rendering_is_deterministic() -> None:
+def test_drawing_and_rendering_are_deterministic() -> None:
     assert as_page(full()) == full_page()
 
 
