@@ -140,16 +140,21 @@ def default_file(path: str, setting: str) -> Path:
     The defaults are `prompts/*.yaml` and `configs/prices.yaml`. If there is none, the path is returned as the
     config names it. Raises UserError, naming `setting`, for a misspelled location.
     """
-    from importlib import resources
-
     location = normalized(path, setting, schemes=(), kind="a local file")
     named, parts = Path(location), PurePosixPath(location).parts
     if named.exists() or not (location == DEFAULT_PRICES or (len(parts) == 2 and parts[0] == "prompts")):
         return named
+    default = defaults_folder() / location
+    return default if default.is_file() else named
+
+
+def defaults_folder() -> Path:
+    """Return the folder of this package's default files, that of the checkout where it is not installed."""
+    from importlib import resources
+
     package = Path(str(resources.files("core")))
     installed = package / "defaults"
-    default = (installed if installed.is_dir() else package.parent) / location
-    return default if default.is_file() else named
+    return installed if installed.is_dir() else package.parent
 
 
 def _normalized(text: str, *, creates: bool) -> str:

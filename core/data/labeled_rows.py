@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from core.config import DataConfig
@@ -77,8 +78,8 @@ class FileReadings:
     overflow: int = 0
 
 
-def read(config: DataConfig) -> FileReadings:
-    """Read all rows of the config's tables.
+def read(config: DataConfig, limit: int | None = None) -> FileReadings:
+    """Read all rows of the config's tables, or the first `limit` of each.
 
     Raises DataError for a file, column or split that is missing, an id with two meanings, and more than
     `max_bad_rows` bad rows.
@@ -88,7 +89,7 @@ def read(config: DataConfig) -> FileReadings:
     how = TextFormat(config.encoding, config.separator, config.quotes)
     found = FileReadings()
     for table in table_files(config):
-        for raw in tables.rows(table.url, table.format, reader.columns, how):
+        for raw in islice(tables.rows(table.url, table.format, reader.columns, how), limit):
             found.seen += 1
             found.overflow += raw.overflow
             row = reader.row(raw, table)

@@ -315,6 +315,12 @@ def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
     return None
 
 
+def unicode_encoding(head: bytes) -> str | None:
+    """The encoding that a byte order mark or the pattern of NUL bytes shows; None if a file has neither."""
+    marked = next((name.lower() for mark, name, _ in _MARKS if head.startswith(mark)), None)
+    return marked or _wide_encoding(head)
+
+
 def _wide_encoding(head: bytes) -> str | None:
     """The UTF-16 or UTF-32 encoding whose pattern of NUL bytes the first bytes have."""
     length = min(len(head), _HEAD) // 4

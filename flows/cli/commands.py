@@ -17,6 +17,7 @@ from core.errors import UnderstudyError
 from flows import environment
 from flows.cli import console, housekeeping, pipelines
 from flows.cli.predicting import predict
+from flows.cli.scaffolding import init
 
 
 class _BrokenPipe(Exception):
@@ -58,6 +59,7 @@ _RESUMABLE = (
     predict,
 )
 _OTHERS = (
+    init,
     pipelines.plan,
     pipelines.serve,
     housekeeping.list_runs,
