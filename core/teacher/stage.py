@@ -251,27 +251,36 @@ def _refuse_missing(settings: SampleSettings, examples: Examples, summary: Sampl
         )
 
 
-def forecast_lines(config: Config, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
-    """Yield lines for people: the forecast for each split that a live teacher answers, and their sum.
+def forecasts(
+    config: Config, store: Store, parts: Manifest, journal: Journal
+) -> Iterator[tuple[SplitName, Forecast, str]]:
+    """Yield each split that a live teacher answers, the forecast for it, and how its tokens are counted.
 
     `parts` are the files of the splits. What the answers to one split took is expected of the next, too.
     """
+    taken = Taken(config.teacher.endpoint)
     splits: tuple[SplitName, ...] = ("train", *config.teacher.label_splits)
-    taken, forecasts = Taken(config.teacher.endpoint), []
     for name in splits:
         teacher = open_teacher(SampleSettings.of(config, name), lambda: contextlib.nullcontext(journal))
         assert isinstance(teacher, LiveTeacher)
         rows = scan_examples(store.file(parts, f"{name}.csv"))
-        found, counter = forecast(teacher, rows, journal, taken)
-        about = f" about {name}" if len(splits) > 1 else ""
+        yield name, *forecast(teacher, rows, journal, taken)
+
+
+def forecast_lines(config: Config, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
+    """Yield lines for people: the forecast for each split that a live teacher answers, and their sum."""
+    several, found_all = bool(config.teacher.label_splits), list[Forecast]()
+    for name, found, counter in forecasts(config, store, parts, journal):
+        about = f" about {name}" if several else ""
         prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
-        yield f"asking {teacher.model}{about}: {_range(found.calls)} calls, tokens counted by: {counter}"
+        calls = _range(found.calls)
+        yield f"asking {config.teacher.model}{about}: {calls} calls, tokens counted by: {counter}"
         yield f"  {prompt} prompt tokens, {completion} completion tokens"
         yield f"  {_money(found)}"
         yield f"  {_time(found)}"
-        forecasts.append(found)
-    if len(splits) > 1:
-        total = reduce(add, forecasts)
+        found_all.append(found)
+    if several:
+        total = reduce(add, found_all)
         yield f"in all: {_range(total.calls)} calls; {_money(total)}; {_time(total)}"
 
 

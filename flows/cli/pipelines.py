@@ -84,15 +84,42 @@ def _requests(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_requests
 @_new_option
-def run(debug: bool, request: Request, new: bool) -> None:
+@click.option(
+    "--smoke",
+    type=click.IntRange(min=8),
+    metavar="ROWS",
+    help="Try everything on ROWS rows of each split under the name <run>-smoke, and project the full run.",
+)
+def run(debug: bool, request: Request, new: bool, smoke: int | None) -> None:
     """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
-    resolved, _ = request.check()
+    resolved, switched = request.check()
+    if smoke is not None:
+        _smoke(debug, request, resolved, switched, smoke)
+        return
     check_place(resolved, new=new)
     _prepare(resolved, debug)
     from flows.distill import distill
 
     only, skip, refresh = list(request.only), list(request.skip), list(request.refresh)
     console.show(_DONE.format(distill(resolved.as_parameter(), None, only, skip, refresh, new=new)))
+
+
+def _smoke(debug: bool, request: Request, full: ResolvedConfig, switched: Switches, rows: int) -> None:
+    """Run the pipeline on a few rows; an earlier smoke run of another config is kept under another name."""
+    from core.pipeline.smoke import full_split, projected, smoke_config
+
+    if "split" in switched.off:
+        raise click.UsageError("--smoke limits the rows in the stage split, which is switched off")
+    small = smoke_config(full, rows)
+    check_place(small, new=True)
+    _prepare(small, debug)
+    parts = full_split(full, rows)
+    from flows.distill import distill
+
+    only, skip, refresh = list(request.only), list(request.skip), list(request.refresh)
+    console.show(_DONE.format(distill(small.as_parameter(), None, only, skip, refresh, new=True)))
+    for line in projected(full, parts, small.run_name).lines():
+        console.show(line)
 
 
 @click.command()

@@ -158,13 +158,19 @@ class Reader:
             subprocess.run(["bash", "-euc", line], cwd=self.folder, check=True)
 
     def understudy(self, words: list[str]) -> None:
+        if words[0] == "init":
+            words += ["--model", str(self.model)]
         context = parsed(words)
         given = context.params
         without_prefect: dict[str | None, Callable[[], object]] = {
-            "run": lambda: running.run(
-                given["config"],
-                *given["overrides"],
-                **{name: given[name] for name in ("only", "skip", "refresh", "new")},
+            "run": lambda: (
+                running.smoke(given["config"], given["smoke"], *given["overrides"])
+                if given["smoke"]
+                else running.run(
+                    given["config"],
+                    *given["overrides"],
+                    **{name: given[name] for name in ("only", "skip", "refresh", "new")},
+                )
             ),
             "baseline": lambda: running.baseline(given["config"], *given["overrides"], skip=given["skip"]),
         }
@@ -195,11 +201,8 @@ def reader(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         yield Reader(folder, tiny_model, server.base_url)
 
 
-def test_the_readmes_commands_lead_from_a_config_to_predictions(reader: Reader) -> None:
-    config = yaml.safe_load(write_project(reader.folder, reader.model).read_text())
-    config["run"]["root"] = "artifacts"
-    (reader.folder / "configs").mkdir()
-    (reader.folder / "configs/gold_label_only.yaml").write_text(yaml.safe_dump(config))
+def test_the_readmes_commands_lead_from_a_table_to_predictions(reader: Reader) -> None:
+    write_project(reader.folder, reader.model)
     shutil.copy("texts.csv", "new.csv")
     reader.carry_out(README)
     assert len((reader.folder / "scored.csv").read_text().splitlines()) == len(texts()) + 1

@@ -12,6 +12,7 @@ from core.pipeline import run as running
 from core.pipeline.distillation import measure_baselines
 from core.pipeline.opening import opened, reopened
 from core.pipeline.runners import Runner, switches
+from core.pipeline.smoke import Projection, full_split, projected, smoke_config
 from core.summary.sweep_arms import load_sweep
 
 REPO = Path(__file__).resolve().parents[2]
@@ -49,6 +50,14 @@ def run(config: Path, *overrides: str, new: bool = False, **switches: Sequence[s
     resolved = load(config, list(overrides))
     running.run(resolved, new=new, **switches)
     return _folder(resolved)
+
+
+def smoke(config: Path, rows: int, *overrides: str, only: Sequence[str] = ()) -> Projection:
+    """What the full run will take, by a smoke run; both as the command line starts them."""
+    full = load(config, list(overrides))
+    small, parts = smoke_config(full, rows), full_split(full, rows)
+    running.run(small, only=only, new=True)
+    return projected(full, parts, small.run_name)
 
 
 def reinforce(config: Path, *overrides: str, start: str | None = None, replace: bool = False) -> Path:
