@@ -86,7 +86,7 @@ def forest(
     """Draw rows from top to bottom; `line` is the position of a vertical line."""
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure, left=0.12)
         if line is not None:
             panel.axvline(line, color=INK, linewidth=1)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
@@ -120,7 +120,7 @@ def confusion(analysis: Analysis) -> Picture | None:
     def paint(figure: Any) -> None:
         from matplotlib.patches import Rectangle
 
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure, left=0.74, bottom=0.06, top=0.28)
         for i, row in enumerate(square):
             for j, n in enumerate(row):
                 share = n / sum(row) if sum(row) else 0.0
@@ -156,7 +156,7 @@ def reliability(analysis: Analysis) -> Picture | None:
     error = number(student.reliability.expected_calibration_error)
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure)
         panel.plot([0, 1], [0, 1], color=MUTED, linestyle=dashes("4 3"), linewidth=1)
         x = [p.mean_probability for p in points]
         shares = [(p.positive.value or 0.0, p.positive.low or 0.0, p.positive.high or 0.0) for p in points]
@@ -189,7 +189,7 @@ def precision_recall(analysis: Analysis) -> Picture | None:
     share = analysis.positive / analysis.rows
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure)
         panel.axhline(share, color=MUTED, linestyle=":", linewidth=1)
         strokes = _strokes(found)
         for s in reversed(found):  # the student is drawn above the others
@@ -229,7 +229,7 @@ def by_threshold(data: ComparisonData) -> Picture | None:
             note += f" Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure)
         if spread is not None and spread.low is not None:
             panel.axvspan(spread.low, spread.high, color=BLUE, alpha=0.14, linewidth=0)
         panel.axvline(0.5, color=MUTED, linestyle=":", linewidth=1)
@@ -260,7 +260,7 @@ def coverage(analysis: Analysis) -> Picture | None:
     strokes, first = _strokes(everyone), everyone[0].title
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure)
         for title, curve in reversed(list(found.items())):
             drawing.line(
                 panel, curve.coverage, curve.accuracy, strokes[title], 2.0 if title == first else 1.3
@@ -315,7 +315,7 @@ def save_learning_curve(data: ReportData, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with drawing.painting({"figure.facecolor": drawing.PAPER}):
-        figure = Figure(figsize=(7, 2.4 * _panels(data)), layout="constrained")
+        figure = Figure(figsize=(7, 2.4 * _panels(data)))
         FigureCanvasAgg(figure)
         _paint_curve(figure, data, legend=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -332,7 +332,7 @@ def _panels(data: ReportData) -> int:
 
 def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None:
     """Paint one panel for each metric and, if there are losses, one for the train loss."""
-    panels = figure.subplots(_panels(data), 1, sharex=True, squeeze=False)[:, 0]
+    panels = drawing.panels(figure, _panels(data), left=0.74)
     strokes = drawing.other_strokes(len(data.val_baselines))
     for panel, name in zip(panels, _metrics(data), strict=False):
         at = [(step, v) for step, metrics in data.curve.items() if (v := metrics[name]) is not None]
@@ -373,7 +373,7 @@ def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
     ]
 
     def paint(figure: Any) -> None:
-        panel = figure.subplots()
+        [panel] = drawing.panels(figure, left=0.12, bottom=0.3)
         for i, (name, shares) in enumerate(bars):
             panel.barh([i, i + 0.2], shares, height=0.19, color=list(colors.values()))
             for offset, share in zip((0.0, 0.2), shares, strict=True):
