@@ -7,8 +7,9 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,27 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Files:
+    """A tokenizer's files: equal contents in two folders are equal."""
+
+    digest: str
+    folder: Path = field(compare=False)
+
+    @classmethod
+    def of(cls, folder: Path) -> _Files:
+        contents = {path.name: jsonio.file_digest(path) for path in tokenizer_files(folder)}
+        return cls(jsonio.digest(contents), folder)
+
+
+@lru_cache(maxsize=2)
+def _read(files: _Files) -> Any:
+    """Read a tokenizer; a run, its bundle and the next run of the process share one, which nobody changes."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(files.folder), use_fast=True)  # nosec B615  # a local folder
+
+
+@dataclass(frozen=True, slots=True)
 class TextTokens:
     """A text, its tokens, and the span of characters that each token covers."""
 
@@ -93,6 +115,7 @@ class ChatTokenizer:
     current date, so that a prompt does not depend on when it is rendered."""
 
     inner: Any
+    folder: Path
     template_args: Mapping[str, Any]
     control: ControlTokens
     date: str
@@ -100,10 +123,8 @@ class ChatTokenizer:
     @classmethod
     def load(cls, folder: Path, template_args: Mapping[str, Any], day: str = TEMPLATE_DATE) -> ChatTokenizer:
         """Load from a local folder. Raises ModelError if it has no fast tokenizer with a chat template."""
-        from transformers import AutoTokenizer
-
         try:
-            inner = AutoTokenizer.from_pretrained(str(folder), use_fast=True)  # nosec B615  # a local folder
+            inner = _read(_Files.of(folder))
         except (OSError, ValueError) as e:
             reason = str(e).splitlines()[0]
             raise ModelError(
@@ -118,11 +139,7 @@ class ChatTokenizer:
             raise ModelError(f"the tokenizer in {folder} has no fast version, which cutting texts needs")
         template = inner.get_chat_template()
         control = ControlTokens(inner.backend_tokenizer, template, inner.unk_token_id)
-        return cls(inner, template_args, control, day)
-
-    @property
-    def folder(self) -> str:
-        return str(self.inner.name_or_path)
+        return cls(inner, folder, template_args, control, day)
 
     @property
     def template_digest(self) -> str:
