@@ -20,14 +20,14 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two processes on two cores, each computing on one thread. They take whole files, in the order in which
-# tests/conftest.py puts them: the longest first, so that neither process waits for the other at the end.
+# Three processes on two cores, each computing on one thread, since many tests wait for servers and other
+# processes. They take whole files, in the order in which tests/conftest.py puts them: the longest first, so
+# that no process waits for the others at the end.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-UNIT := tests/core tests/measures tests/tasks tests/test_collection.py tests/test_packaging.py
-TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart check test lint types secure docs static pytest test-all test-slow test-servers \
-	test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check screenshots \
+.PHONY: help setup quickstart check test lint types secure docs static pytest unit test-all test-slow \
+	test-servers test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check screenshots \
 	lock clean
 
 help:  ## this list
@@ -51,10 +51,10 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
 
 check: setup  ## format, lint, types and the tests without servers, flows and real models: minutes
-	@$(MAKE) --no-print-directory --jobs 2 lint types
-	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(or $(ONLY),$(UNIT))
+	@$(MAKE) --no-print-directory --jobs 3 lint types unit
 
-test: setup static pytest  ## all checks
+test: setup  ## all checks
+	@$(MAKE) --no-print-directory --jobs 4 types lint secure docs pytest
 
 static: setup
 	@$(MAKE) --no-print-directory --jobs 2 types lint secure docs
@@ -84,6 +84,9 @@ screenshots: setup  ## the pictures of the documentation, from a run of the quic
 
 pytest: setup
 	$(PYTEST) $(TOGETHER)
+
+unit: setup
+	$(PYTEST) $(TOGETHER) -m 'not integration and not deployments and not slow' $(ONLY)
 
 test-servers: setup  ## of `make test`: the servers that other tests use do what is expected of them
 	$(PYTEST) $(TOGETHER) tests/servers $(ONLY)

@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
+from xdist.scheduler import LoadFileScheduling
 
 from core.store import Store
 from core.student.conversation import Target
@@ -34,11 +36,33 @@ settings.register_profile("thorough", max_examples=1000, database=None, deadline
 settings.load_profile("tests")
 
 UNIT = ("core", "measures", "pipeline", "tasks", "test_collection.py", "test_packaging.py")
-FIRST = ("killing", "flows", "pipeline", "plugin", "test_contributing.py", "deployments")
+"""The folders and files of `make check`."""
+FIRST = ("flows", "tasks", "killing", "pipeline", "plugin", "test_contributing.py", "deployments")
 """Where the longest tests are. Short ones at the end keep all test processes busy to the last."""
+WITH_PREFECT = ("tests/flows/", "tests/tasks/")
 WITH_SERVERS = ("core/engines/tinker", "core/teacher/live")
 SLOW_FIXTURES = {"chromium_page", "prefect_server", "real_data", "s3_root", "s3_server", "server", "wheel"}
 """What starts a server or a browser, reads large files or builds a package."""
+
+
+class OnePrefectServer(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives test processes whole files, and all that use Prefect to one, which starts the only server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "prefect" if nodeid.startswith(WITH_PREFECT) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OnePrefectServer | None:
+    """How `--dist loadfile` distributes tests."""
+    return OnePrefectServer(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out folders of integration tests where none of those will run: importing them takes seconds."""
+    if collection_path.parent != REPO / "tests" or "not integration" not in config.getoption("markexpr"):
+        return None
+    return True if collection_path.name not in (*UNIT, "conftest.py") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
