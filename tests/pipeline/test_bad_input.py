@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from core.errors import UnderstudyError
-from tests.pipeline.running import run
+from tests.pipeline.running import LABELS_ONLY, run
 
 
 def change(config: Path, **sections: object) -> None:
@@ -133,14 +133,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_fails_cleanly_and_the_run_continues_later(project: Path, small_disk: Path) -> None:
     change(project, run={"root": str(small_disk / "out")})
     with pytest.raises(UnderstudyError, match="No space left on device") as e:
-        run(project)
+        run(project, *LABELS_ONLY)
     assert e.value.exit_code == 1
     stages = small_disk / "out/objects"
     made = {p.parent.name: p.read_bytes() for p in stages.glob("*/*.json")}
     assert "split" in made
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    folder = run(project)
+    folder = run(project, *LABELS_ONLY)
     split = next((stages / "split").glob("*.json"))
     assert split.read_bytes() == made["split"]
     assert json.loads((folder / "stages.json").read_text())["split"]["reused"]

@@ -112,12 +112,12 @@ def test_scorers_are_compared_on_the_same_rows_at_their_own_thresholds(finished_
     assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
 
 
-def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_rejected(project: Path) -> None:
-    def student(*changes: str, new: bool = False) -> Path:
-        return run(project, *ONE_PROMPT, "student.steps=2", *changes, new=new)
+def test_a_label_only_student_of_another_run_is_compared_and_a_wrong_one_rejected(finished: Path) -> None:
+    def student(*changes: str) -> Path:
+        return run(finished, *changes)
 
     def label_only(*changes: str, new: bool = False) -> Path:
-        return run(project, *LABELS_ONLY, *changes, new=new)
+        return run(finished, *LABELS_ONLY, *changes, new=new)
 
     labels = label_only("run.name=labels")
     both = student("baselines.label_only_run=labels", "run.name=both")
@@ -179,7 +179,7 @@ def test_other_seeds_have_their_own_runs_and_the_report_shows_their_spread(proje
 
 
 def test_the_worst_errors_have_reasons_even_if_other_rows_have_none(project: Path) -> None:
-    changes = ("student.seeds=[1]", "export.reasoning_rows=0", "export.error_rows=2")
+    changes = ("student.seeds=[1]", "student.steps=2", "export.reasoning_rows=0", "export.error_rows=2")
     folder = run(project, *ONE_PROMPT, *changes)
     test = read(folder / "student_phase/test.json")
     assert all(row["raw_output"] is None for row in test)

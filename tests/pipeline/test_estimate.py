@@ -68,7 +68,7 @@ def test_the_estimate_for_gold_labels_equals_the_cost_on_a_server(
     project: Path, remote: list[str], running: tinker.TinkerServer
 ) -> None:
     priced(project, **{NAME: {"train": 3.0, "prefill": 1.0, "sample": 2.0}})
-    changes = [*remote, *GOLD]
+    changes = [*remote, *GOLD, "student.steps=4", "evaluation.interval=2", "export.splits=[val, test]"]
     assert "is known once the data is split" in plan(project, changes)
     folder = run(project, *changes)
     estimated, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]

@@ -187,15 +187,15 @@ def test_early_stopping_ends_it_and_is_logged(project: Path) -> None:
 
 
 def test_other_settings_do_not_mix_with_existing_files(project: Path) -> None:
-    settings = (*REINFORCED, *ON_TEST)
-    folder = reinforce(project, *settings, "reinforce.steps=3", start="base")
+    settings = (*REINFORCED, *ON_TEST, "reinforce.steps=2", "reinforce.interval=2")
+    folder = reinforce(project, *settings, start="base")
     with pytest.raises(UserError, match=r"reinforce\.group_size: 4 -> 5.*add --replace"):
-        reinforce(project, *settings, "reinforce.steps=3", "reinforce.group_size=5", start="base")
+        reinforce(project, *settings, "reinforce.group_size=5", start="base")
     assert value(folder / "reinforce.json")["reinforce"]["group_size"] == 4
-    other = ("reinforce.steps=2", "reinforce.interval=1", "reinforce.group_size=5")
+    other = ("reinforce.steps=1", "reinforce.interval=1", "reinforce.group_size=5")
     reinforce(project, *settings, *other, start="base", replace=True)
-    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 1, 2]
-    assert not (folder / "metrics_val_step_3.json").exists()
+    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 1]
+    assert not (folder / "metrics_val_step_2.json").exists()
 
 
 def test_without_a_student_to_start_from_the_error_has_a_remedy(project: Path) -> None:
@@ -236,11 +236,9 @@ def test_the_plan_counts_answers_and_tokens_and_builds_nothing(student: Path) ->
 
 
 def test_a_run_killed_after_a_segment_ends_with_the_same_student(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    student: Path, reinforced_once: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run ends in the middle of its second segment, as by a signal."""
-    settings = (*REINFORCED, *ON_TEST)
-    whole = reinforce(project, *settings, "run.root=whole", start="base")
     from core.rl import stages
 
     sampled: list[int] = []
@@ -254,12 +252,11 @@ def test_a_run_killed_after_a_segment_ends_with_the_same_student(
 
     monkeypatch.setattr(stages.Trainer, "_learn", dying)
     with pytest.raises(KeyboardInterrupt):
-        reinforce(project, *settings, "run.root=broken", start="base")
-    broken = project.parent / "broken/runs/small"
-    assert value(broken / "run_state.json")["state"] == "stopped"
+        reinforce(student, *REINFORCED)
+    assert value(folder_of(student) / "run_state.json")["state"] == "stopped"
     monkeypatch.undo()
-    monkeypatch.chdir(project.parent)
-    again = reinforce(project, *settings, "run.root=broken", start="base")
+    monkeypatch.chdir(student.parent)
+    whole, again = folder_of(reinforced_once) / "rl_phase", reinforce(student, *REINFORCED)
     digests = [
         {slot: entry["digest"] for slot, entry in value(folder.parent / "stages.json").items()}
         for folder in (whole, again)

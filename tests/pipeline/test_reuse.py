@@ -63,9 +63,7 @@ def test_a_run_under_any_root_has_a_valid_report_and_pointers_and_is_reused(
     assert store.backend.read(found["metrics_path"]) is not None
 
     before, calls = manifests(store), watched(monkeypatch)
-    run(project, root)
     run(project, root, "run.name=another", "run.log_level=WARNING")
-    assert all(reused(store, "small").values())
     assert all(reused(store, "another").values())
 
     # Another machine has the config, the data and a cache of its own.

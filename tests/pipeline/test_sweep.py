@@ -28,6 +28,10 @@ ARMS = {
 }
 
 
+SHORT = (*ONE_PROMPT, "student.steps=2", "evaluation.metric=log_loss")
+"""By log loss, training is better than no training in all arms, so their students differ."""
+
+
 def written(project: Path, arms: dict[str, list[str]]) -> Path:
     path = project.parent / "sweep.yaml"
     path.write_text(json.dumps({"base": "small.yaml", "arms": arms}))
@@ -67,8 +71,7 @@ def root(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         project = write_project(folder, tiny_model)
         tell_apart(project)
-        # By log loss, training is better than no training in all arms, so their students differ.
-        where = carry_out(project, ARMS, *ONE_PROMPT, "student.steps=2", "evaluation.metric=log_loss")
+        where = carry_out(project, ARMS, *SHORT)
         assert where.resolve() == folder / "out/sweeps/sweep"
     return folder / "out"
 
@@ -166,14 +169,16 @@ def test_an_arm_that_fails_is_reported_at_the_end_and_the_same_command_continues
     assert all(entry.reused for entry in RunView(store, "small-ends").stages().values())
 
 
-def test_the_plan_marks_objects_of_earlier_arms_and_existing_ones(project: Path) -> None:
+def test_the_plan_marks_objects_of_earlier_arms(project: Path) -> None:
     arms = {"short": ["student.steps=2"], "long": ["student.steps=4"]}
-    sweep = load_sweep(written(project, arms), LABELS_ONLY)
-    plan = describe_sweep(sweep)
+    plan = describe_sweep(load_sweep(written(project, arms), LABELS_ONLY))
     assert "arm short, run small-short: student.steps=2" in plan
     assert "split     run: not made before" in plan
     assert "split     reuse, once arm short has built it" in plan
-    carry_out(project, arms, *LABELS_ONLY)
-    again = describe_sweep(sweep)
-    assert "run: " not in again
-    assert again.count("encode ") == 2
+
+
+def test_the_plan_of_a_finished_sweep_reuses_everything(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    plan = describe_sweep(load_sweep(root.parent / "sweep.yaml", SHORT))
+    assert "run: " not in plan
+    assert plan.count("encode ") == len(ARMS)
