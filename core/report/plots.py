@@ -332,7 +332,7 @@ def _panels(data: ReportData) -> int:
 
 def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None:
     """Paint one panel for each metric and, if there are losses, one for the train loss."""
-    panels = drawing.panels(figure, _panels(data), left=0.74)
+    panels = drawing.panels(figure, _panels(data), left=0.8)
     strokes = drawing.other_strokes(len(data.val_baselines))
     for panel, name in zip(panels, _metrics(data), strict=False):
         at = [(step, v) for step, metrics in data.curve.items() if (v := metrics[name]) is not None]

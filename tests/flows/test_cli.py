@@ -104,16 +104,20 @@ def test_the_flow_is_found_by_its_deployment_entrypoint() -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_with_json_every_line_on_stderr_is_an_object(project: Path) -> None:
     env = {**environment(), "UNDERSTUDY_LOG_FORMAT": "json"}
-
-    def lines(*arguments: str, code: int) -> list[dict[str, str]]:
-        process = started("run", str(project), *arguments, env=env)
-        _, written = process.communicate()
-        assert process.returncode == code, written
-        return [json.loads(line) for line in written.splitlines()]
-
-    log = lines("--only", "split", "--set", "run.log_level=INFO", code=0)
+    process = started("run", str(project), "--only", "split", "--set", "run.log_level=INFO", env=env)
+    _, written = process.communicate()
+    assert process.returncode == 0, written
+    log = [json.loads(line) for line in written.splitlines()]
     assert all(set(line) == {"time", "level", "logger", "message"} for line in log)
     assert any(line["message"].startswith("split: run: ") for line in log)
-    (mistake,) = lines("--set", "student.steps=x", code=2)
+
+
+def test_with_json_a_mistake_is_an_object_too(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERSTUDY_LOG_FORMAT", "json")
+    assert understudy("run", str(project), "--set", "student.steps=x") == 2
+    mistake = json.loads(capsys.readouterr().err)
+    assert understudy("--log-format", "text", "--version") == 0, "as the other tests need it"
     assert mistake["level"] == "ERROR"
     assert "student.steps" in mistake["message"]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import AnsweringModel
 from tests.flows.running import distill, started
-from tests.pipeline.running import ONE_PROMPT, REINFORCED, reinforce, run
+from tests.pipeline.running import LABELS_ONLY, REINFORCED, reinforce, run
 from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -54,13 +54,14 @@ def options(*changes: str) -> list[str]:
 def test_a_killed_run_ends_as_an_undisturbed_run_without_prefect(
     project: Path,
 ) -> None:
-    broken = (*ONE_PROMPT, "run.root=broken")
+    changes = (*LABELS_ONLY, "student.steps=6")
+    broken = (*changes, "run.root=broken")
     process = started("run", str(project), *options(*broken))
     safe = kill_after_the_first_segment(process, project.parent / "broken", "train")
     resumed = Path(distill(project, *broken)).parent
     assert {p: p.stat().st_mtime_ns for p in safe} == safe
 
-    undisturbed = run(project, *ONE_PROMPT, "run.root=whole")
+    undisturbed = run(project, *changes, "run.root=whole")
     for name in ("test.json", "train_history.jsonl"):
         assert (resumed / "student_phase" / name).read_bytes() == (
             undisturbed / "student_phase" / name

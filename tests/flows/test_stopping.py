@@ -21,14 +21,15 @@ from core.completions.journal import Journal
 from core.store import Store
 from flows.runtime import signals_raised
 from tests.flows.running import distill, environment, started
-from tests.pipeline.running import ONE_PROMPT, folder_of
+from tests.pipeline.running import LABELS_ONLY, folder_of
 from tests.pipeline.running import run as run_inline
 from tests.servers import teacher as endpoint
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 PATIENCE = 120.0
-SET = [part for change in ONE_PROMPT for part in ("--set", change)]
+CHANGES = (*LABELS_ONLY, "student.steps=4")
+SET = [part for change in CHANGES for part in ("--set", change)]
 
 
 def wait_until(reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -74,7 +75,7 @@ def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) 
     assert "Errno 111" not in messages
     assert time.monotonic() - sent < 60, "it waited for a server that was gone"
 
-    folder = run_inline(project, *ONE_PROMPT)
+    folder = run_inline(project, *CHANGES)
     assert state(root) == "finished"
     assert json.loads((folder / "stages.json").read_text())["train/2"]["reused"]
 
@@ -131,7 +132,7 @@ def test_a_run_stopped_during_training_continues(project: Path, number: signal.S
     wait_until(a_segment_is_recorded(root), process)
     process.send_signal(number)
     assert_stopped(process, code, root)
-    distill(project, *ONE_PROMPT)
+    distill(project, *CHANGES)
     assert state(root) == "finished"
 
 

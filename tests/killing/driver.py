@@ -1,6 +1,7 @@
 """Trials under one root, in a process that has no other thread: python -m tests.killing.driver --root URL
 
-Prints one JSON object a trial as it ends. A remote root's credentials are in the environment.
+Prints one JSON object a trial as it ends, and one with what pairs of runs did. A remote root's
+credentials are in the environment.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tests.killing.children import ask_child
+from tests.killing.together import pairs
 from tests.killing.trials import Kill, Place, Reference, Result, random_kills, trial
 from tests.small_project import write_project, write_tiny_model
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=1, help="passings of every failpoint to kill at")
     parser.add_argument("--chain", action="store_true", help="kill one run at all failpoints in turn")
     parser.add_argument("--random", type=int, default=3, help="trials that kill at random moments")
+    parser.add_argument("--pairs", action="store_true", help="then start two runs at once, twice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="changes", help="overrides of the config")
     given = parser.parse_args()
@@ -40,6 +43,8 @@ def main() -> None:
         place = Place(Path(config), given.root.rstrip("/"), tuple(given.changes))
         for result in results(place, given):
             print(json.dumps(asdict(result)), flush=True)
+        if given.pairs:
+            print(json.dumps(pairs(place.config, place.root)), flush=True)
 
 
 def results(below: Place, given: argparse.Namespace) -> Iterator[Result]:

@@ -1,10 +1,12 @@
 """kill -9 at every named moment and at a few random ones, on disk and on S3: the same end each time.
 
+Two runs at once make the stages that both need once; if one is killed, the other goes on in its place.
 `make kill-matrix` tries many more. That a run through Prefect survives too: tests/flows/test_kill.py.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +27,61 @@ SHORTER = (
 """Two segments, few exports and baselines: `make kill-matrix` kills the longer run."""
 
 
-def killed(kind: str, folder: Path, request: pytest.FixtureRequest, *arguments: str) -> list[dict[str, Any]]:
-    """The results of trials, in none of which anything is done twice, differs or fails."""
+def printed(kind: str, folder: Path, request: pytest.FixtureRequest, *arguments: str) -> list[dict[str, Any]]:
+    """What the driver prints."""
     with started(kind, folder, request, f"--seed={SEED}", *arguments, *SHORTER) as driver:
         results = list(matrix.read(driver.stdout))
         assert driver.wait() == 0
-    wrong = ("answers_twice", "steps_twice", "differing", "failed")
-    assert [r for r in results if any(r[name] for name in wrong)] == []
     return results
 
 
-@pytest.mark.usefixtures("smollm2_folder")
-@pytest.mark.parametrize("kind", KINDS)
+def assert_as_if_nothing_had_been(results: list[dict[str, Any]]) -> None:
+    """In none of the trials is anything done twice, different or failed."""
+    wrong = ("answers_twice", "steps_twice", "differing", "failed")
+    assert [r for r in results if any(r[name] for name in wrong)] == []
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def driven(
+    smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """On a kind of root, one run that is killed at all failpoints one after another, and pairs of runs."""
+    folder = tmp_path_factory.mktemp("driven")
+    chained, pairs = printed(request.param, folder, request, "--each=0", "--chain", "--random=0", "--pairs")
+    return chained, pairs
+
+
 def test_a_run_killed_at_every_moment_ends_as_if_nothing_had_been(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    driven: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
-    """One run, at all failpoints one after another."""
-    [chained] = killed(kind, tmp_path, request, "--each=0", "--chain", "--random=0")
+    chained, _ = driven
+    assert_as_if_nothing_had_been([chained])
     assert chained["kills"] == len(durable.FAILPOINTS), "every failpoint is passed by a run that goes on"
+
+
+def test_two_runs_at_once_make_every_stage_once(driven: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    alone = driven[1]["alone"]
+    first, second = alone["first"], alone["second"]
+    assert (first["code"], second["code"]) == (0, 0)
+    assert sorted(first["steps"] + second["steps"]) == [0, 1, 2, 3, 4, 5]
+    assert sorted((first["asked"], second["asked"])) == [0, 42]
+    twice = {name: n for name, n in Counter(first["made"] + second["made"]).items() if n > 1}
+    assert twice == {}
+    assert first["digests"] == second["digests"]
+
+
+def test_when_the_one_that_makes_is_killed_the_other_goes_on(
+    driven: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    pairs = driven[1]
+    first, second = pairs["killed"]["first"], pairs["killed"]["second"]
+    assert first["killed"] or first["code"] == 0, "the second may have been the one to train"
+    assert second["code"] == 0
+    again = Counter(first["steps"] + second["steps"])
+    assert max(again.values()) <= 2
+    assert len({step for step, n in again.items() if n > 1}) <= 2, "only what was not saved is done again"
+    assert set(again) == {0, 1, 2, 3, 4, 5}
+    assert second["digests"] == pairs["alone"]["second"]["digests"]
 
 
 @pytest.mark.slow
@@ -52,7 +91,8 @@ def test_a_run_killed_at_one_moment_ends_as_if_nothing_had_been(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A run for each failpoint, and some for random moments. Slow: the test above kills at all failpoints."""
-    results = killed(kind, tmp_path, request, "--each=1", "--random=2")
+    results = printed(kind, tmp_path, request, "--each=1", "--random=2")
+    assert_as_if_nothing_had_been(results)
     assert len(results) == len(durable.FAILPOINTS) + 2, "every failpoint is passed by an undisturbed run"
     assert sum(r["kills"] for r in results) >= len(durable.FAILPOINTS)
 

@@ -1,24 +1,15 @@
-"""Two runs at once that need the same stages: python -m tests.killing.together --root URL
-
-Both have names of their own. Prints one JSON object with what either did: of a pair that is left
-alone, and of a pair whose first is killed while the second waits for it.
-"""
+"""Two runs at once that need the same stages, each with a name of its own."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import tempfile
 import uuid
 from collections.abc import Callable
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from core import durable
 from core.store import RunView, Store
-from tests.killing import driver
 from tests.killing.children import TO_THE_END, Child, Ended, Moment, ask_child
 from tests.killing.direct import run
 
@@ -26,18 +17,10 @@ NAMES = ("first", "second")
 SHORTER = ("export.splits=[test]", "export.reasoning_rows=0", "baselines.other_prompt=false")
 
 
-def main() -> None:
-    """Run both pairs and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--root", required=True)
-    root = parser.parse_args().root.rstrip("/")
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
-        driver.import_once()
-        config = Path(ask_child(lambda: driver.project(Path(folder))))
-        alone = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", TO_THE_END)
-        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(durable.STATE_SAVED, 1))
-    print(json.dumps({"alone": alone, "killed": killed}))
+def pairs(config: Path, root: str) -> dict[str, Any]:
+    """What both runs of a pair did that is left alone, and of one whose first is killed while it trains."""
+    moments = {"alone": TO_THE_END, "killed": Moment(durable.STATE_SAVED, 1)}
+    return {name: _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", first) for name, first in moments.items()}
 
 
 def _pair(config: Path, root: str, first: Moment) -> dict[str, Any]:
@@ -69,7 +52,3 @@ def _told(ended: Ended) -> dict[str, object]:
 
 def _digests(root: str, name: str) -> dict[str, str]:
     return {slot: e.digest or "" for slot, e in RunView(Store.at(root), name).stages().items()}
-
-
-if __name__ == "__main__":
-    main()
