@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from core.errors import PluginError
 from core.registry import Registry, UnknownNameError
+from core.store.objects import manifest_path
 
 Greeting = Callable[[], str]
 
@@ -114,6 +117,7 @@ def test_an_installed_distribution_adds_parts(
     assert greetings.get("aloha")() == "aloha"
     assert list(greetings) == ["hello", "goodbye", "aloha"]
     assert greetings.provenance("aloha") == "aloha_plugin 1.5"
+    assert len(greetings.provenance("hello")) == 64, "a part of another module is not the plug-in's"
 
 
 def test_a_broken_plug_in_is_named_with_its_distribution_at_every_lookup(
@@ -139,3 +143,33 @@ def test_a_plug_in_cannot_take_a_name_that_is_registered(
 def test_a_part_without_distribution_is_identified_by_its_source(greetings: Registry[Greeting]) -> None:
     assert len(greetings.provenance("hello")) == 64
     assert greetings.provenance("hello") != greetings.provenance("goodbye")
+
+
+def test_a_part_of_a_package_is_identified_by_the_distribution_of_the_package(
+    greetings: Registry[Greeting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts_package").mkdir()
+    (tmp_path / "parts_package/__init__.py").write_text("")
+    (tmp_path / "parts_package/greet.py").write_text("def greet():\n    return 'hi'\n")
+    (tmp_path / "parts-2.0.dist-info").mkdir()
+    (tmp_path / "parts-2.0.dist-info/METADATA").write_text("Name: parts\nVersion: 2.0\n")
+    (tmp_path / "parts-2.0.dist-info/entry_points.txt").write_text(
+        "[understudy.test_greetings]\nhi = parts_package.other\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    greetings.register("hi", importlib.import_module("parts_package.greet").greet)
+    assert greetings.provenance("hi") == "parts 2.0"
+
+
+def test_a_part_defined_in_the_core_package_is_built_in(greetings: Registry[Greeting]) -> None:
+    greetings.register("path", manifest_path)  # type: ignore[arg-type]
+    assert greetings.provenance("path") == ""
+
+
+def test_a_part_whose_source_cannot_be_read_is_identified_by_its_place(greetings: Registry[Greeting]) -> None:
+    module: dict[str, Greeting] = {}
+    exec("def greet(): return 'hi'", {"__name__": "typed_in"}, module)
+    greetings.register("typed", module["greet"])
+    assert greetings.provenance("typed") == "typed_in.greet"
+    greetings.register("bound", functools.partial(str, "hi"))
+    assert greetings.provenance("bound") == "functools.partial"

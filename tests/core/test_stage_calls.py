@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Annotated, Any, cast
 
 import pytest
+from pydantic import BaseModel
 
 from core import jsonio
 from core.config import ConfigSection, NotInKey
@@ -14,7 +18,7 @@ from core.errors import PassingError, StageError, StoreError
 from core.jsonio import Record
 from core.pipeline.run_context import RunContext
 from core.progress import Silent
-from core.stage import ACTIONS, STAGES, Stage, StageIO, action, build, changed, flat, stage
+from core.stage import ACTIONS, STAGES, Built, Stage, StageIO, action, build, changed, flat, stage
 from core.store import Manifest, Store
 from core.store.objects import FileEntry
 
@@ -71,7 +75,9 @@ def test_a_stage_sees_the_folders_of_its_inputs(tmp_path: Path) -> None:
 def test_a_stage_without_a_run_has_no_context(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs the context of a run"):
         _ = StageIO({}, tmp_path).context
-    assert StageIO({}, tmp_path, run=CONTEXT).context is CONTEXT
+    io = StageIO({}, tmp_path, run=CONTEXT)
+    assert io.context is CONTEXT
+    assert (type(io.progress), io.key) == (Silent, "")
 
 
 def test_a_call_has_exactly_the_inputs_of_its_stage() -> None:
@@ -172,6 +178,18 @@ def test_fields_of_nested_sections_are_in_the_key_unless_they_are_marked() -> No
         "limit": None,
         "code": "x",
     }
+    assert list(key_fields(Whole())["named"]) == ["a", "b"]
+
+
+class Plain(BaseModel):
+    """Settings that are no section of the config, with a mapping of any names."""
+
+    weights: dict[Any, Any] = {2: Part(), "a": 1}
+    place: Annotated[str, NotInKey("a place")] = "here"
+
+
+def test_models_that_are_no_sections_and_mappings_with_any_names_have_key_fields() -> None:
+    assert key_fields(Plain()) == {"weights": {"2": {"rank": 1}, "a": 1}}
 
 
 def test_the_canonical_form_of_json_has_one_byte_string() -> None:
@@ -230,6 +248,9 @@ def test_a_stage_that_is_called_once_is_named_like_its_function_and_shows_what_i
     by_settings = declared(publishes=lambda settings: {"a": f"{settings.split}.txt"})
     assert by_settings.call(Settings(split="test")).places == {"a": "test.txt"}
     assert declared(shows="{who}.json").shown(Settings(), who="A") == "A.json"
+    assert declared(shows="{settings.split}.json").shown(Settings()) == "val.json"
+    assert by_settings.shown(Settings(split="test")) == "test.txt"
+    assert declared().switch is None
 
 
 def test_a_call_without_optional_parts_differs_in_its_settings_alone() -> None:
@@ -250,6 +271,7 @@ def test_a_declaration_reads_its_settings_from_the_function_and_is_switched_by_i
 
     assert (one.name, one.version, one.inputs, one.settings) == ("declared", 4, ("split",), Settings)
     assert (one.switch, one.publishes, one.shows) == ("declared", {}, "")
+    assert (one.slot, one.label) == ("", "")
     assert one.call(Settings(), split=manifest()).name == "declared"
 
     @stage("always", version=1, switch=None, shows="a", slot="b", label="c", publishes={"d": "e"})
@@ -287,7 +309,10 @@ def test_an_action_is_declared_as_it_is() -> None:
 def test_an_object_has_the_summary_of_its_function_and_the_seconds_it_took(store: Store) -> None:
     built = build(store, declared().call(Settings(), None, {}, 2), Silent())
     assert built.manifest.summary.keys() == {"split", "steps", "seconds"}
-    assert 0 <= built.manifest.summary["seconds"] < 60
+    seconds = built.manifest.summary["seconds"]
+    assert isinstance(seconds, float)
+    assert 0 <= seconds < 60
+    assert round(seconds, 2) == seconds
     assert built.manifest.summary["steps"] == 2
     assert build(store, declared().call(Settings(split="test")), Silent()).manifest.summary["steps"] == 0
     assert (built.manifest.stage, set(built.manifest.files)) == ("measure", {"out.txt"})
@@ -355,6 +380,35 @@ def test_without_a_context_neither_is_called(store: Store) -> None:
         raise AssertionError
 
     assert not build(store, declared(before=fail, after=fail).call(Settings()), Silent()).reused
+
+
+def test_two_runs_that_need_an_object_at_once_build_it_once(store: Store) -> None:
+    calls: list[list[str]] = []
+    both = Barrier(2)
+
+    def slow(settings: Settings, io: StageIO) -> dict[str, Any]:
+        calls.append([file.path for file in store.backend.list("leases")])
+        time.sleep(0.3)
+        return {}
+
+    def build_it() -> Built:
+        call = declared(function=slow).call(Settings())
+        both.wait()
+        return build(store, call, Silent())
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = (made.result() for made in [pool.submit(build_it) for _ in range(2)])
+    assert one.manifest == other.manifest
+    assert {one.reused, other.reused} == {True, False}
+    ((lease,),) = calls
+    assert declared().call(Settings()).key in lease
+
+
+def test_an_object_that_exists_is_returned_without_waiting_for_its_lease(store: Store) -> None:
+    call = declared().call(Settings())
+    first = build(store, call, Silent())
+    with store.lease(f"measure/{call.key}", "another run"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(build, store, call, Silent()).result(timeout=5).manifest == first.manifest
 
 
 def test_a_refreshed_object_replaces_the_earlier_one(store: Store) -> None:
