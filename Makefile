@@ -28,7 +28,7 @@ TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup quickstart check test lint types secure docs static pytest unit test-all test-slow \
 	test-servers test-containers test-deployment-files test-deployments bench kill-matrix interop docker-check screenshots \
-	lock clean
+	mutation lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -124,6 +124,15 @@ interop: setup  ## a few steps on SkyRL, a Tinker server that others wrote, in e
 
 docker-check: setup  ## builds the images of docker/, starts them and looks, where podman is
 	$(BIN)/python -m tests.docker.check $(CHECK)
+
+# mutmut's operators, in a folder of their own and without dependencies: the locks do not change.
+MUTATION := $(VENV)/mutation
+$(MUTATION): tests/mutation/requirements.txt | setup
+	rm -rf $@
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --target $@ -r $<
+
+mutation: setup $(MUTATION)  ## changes of the code that no test detects, in four areas; many minutes, never part of the tests
+	OMP_NUM_THREADS=1 PYTHONPATH=$(MUTATION) $(BIN)/python -m tests.mutation $(ONLY)
 
 # torch carries a local hash and torch decides peft's, so both stay in an unhashed part.
 lock:  ## new locks from pyproject.toml, without any index address

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import Phase, settings
 from playwright.sync_api import Browser, Page, sync_playwright
 from xdist.scheduler import LoadFileScheduling
 
@@ -33,6 +33,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The same examples each time; `make test-slow` tries others, and many more of them.
 settings.register_profile("tests", max_examples=50, derandomize=True, database=None, deadline=None)
 settings.register_profile("thorough", max_examples=1000, database=None, deadline=None)
+# `make mutation`: a failure is not reduced to a smaller one, which takes longer than to find it.
+UNREDUCED = (Phase.explicit, Phase.generate)
+settings.register_profile(
+    "mutation", max_examples=20, derandomize=True, database=None, deadline=None, phases=UNREDUCED
+)
 settings.load_profile("tests")
 
 UNIT = ("core", "measures", "pipeline", "tasks", "test_collection.py", "test_packaging.py")
