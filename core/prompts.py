@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jinja2 import Environment, StrictUndefined, Template, meta, nodes
+from jinja2 import StrictUndefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core import locations
@@ -121,7 +121,7 @@ class Prompts:
 
     def _digest(self, *names: str) -> str:
         shown = {n: self.templates[n] for n in names if n in self.templates}
-        if any("task_instruction" in _uses(source) for source in shown.values()):
+        if any("task_instruction" in _variables(source) for source in shown.values()):
             shown["task_instruction"] = self.task_instruction
         return digest(shown)
 
@@ -141,7 +141,16 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     it must use, and a student's template that does not contain the text once and unchanged.
     """
     path = locations.default_file(config.file, "prompts.file").absolute()
-    texts, wording = _read_file(path)
+    texts: dict[str, _Entry] = {}
+    target: dict[str, str] = {}
+    for key, source in _texts(_parse_yaml(path), path, ("task_instruction", *TEMPLATES, *ALIASES, "target")):
+        if key.startswith("target."):
+            target[key.removeprefix("target.")] = source.text
+            continue
+        for name in ALIASES.get(key, (key,)):
+            if name in texts:
+                raise PromptError(f"{source.place()}: {key} and {name} are one; keep one of them")
+            texts[name] = source
     given = texts.pop("task_instruction", None)
     instruction = config.task_instruction or (given.text.strip() if given else None)
     if instruction is None:
@@ -152,7 +161,7 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     for name, source in texts.items():
         _check(name, source)
     templates = {name: source.text for name, source in texts.items()}
-    return Prompts(str(config.file), instruction, templates, wording)
+    return Prompts(str(config.file), instruction, templates, TargetWording(**target))
 
 
 def _student_key(rulebook: bool, label_only: bool) -> str:
@@ -172,22 +181,6 @@ class _Entry:
         """Return file and line, of the text's line `lineno` (from 1) or of its key."""
         line = self.line if lineno is None or self.begin is None else self.begin + lineno - 1
         return f"{self.path}:{line}"
-
-
-def _read_file(path: Path) -> tuple[dict[str, _Entry], TargetWording]:
-    """Return the file's texts by the names of their templates, and the wording under `target`."""
-    root = _parse_yaml(path)
-    texts: dict[str, _Entry] = {}
-    target: dict[str, str] = {}
-    for key, source in _texts(root, path, ("task_instruction", *TEMPLATES, *ALIASES, "target")):
-        if key.startswith("target."):
-            target[key.removeprefix("target.")] = source.text
-            continue
-        for name in ALIASES.get(key, (key,)):
-            if name in texts:
-                raise PromptError(f"{source.place()}: {key} and {name} are one; keep one of them")
-            texts[name] = source
-    return texts, TargetWording(**target)
 
 
 def _texts(
@@ -245,21 +238,15 @@ def _suggestion(name: str, known: Sequence[str], listed: str) -> str:
     return f"did you mean {near[0]}?" if near else f"{listed} {', '.join(known)}"
 
 
-@functools.cache
-def _environment() -> Environment:
-    return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+)
+_compiled = functools.lru_cache(maxsize=64)(_ENVIRONMENT.from_string)
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(source: str) -> Template:
-    return _environment().from_string(source)
-
-
-@functools.lru_cache(maxsize=64)
-def _uses(source: str) -> frozenset[str]:
-    return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
+def _variables(source: str) -> frozenset[str]:
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
 
 
 def _render(source: str, values: Mapping[str, Any], place: str) -> str:
@@ -281,13 +268,13 @@ def _check(name: str, entry: _Entry) -> None:
             f"write {{{{ {found.group(1)} }}}}"
         )
     try:
-        tree = _environment().parse(entry.text)
+        tree = _ENVIRONMENT.parse(entry.text)
         _compiled(entry.text)
     except Exception as e:
         place = entry.place(getattr(e, "lineno", 1))
         raise PromptError(f"{place}: {name} is not a Jinja2 template: {e}") from e
     allowed, needed = (set(variables.split()) for variables in TEMPLATES[name])
-    used = meta.find_undeclared_variables(tree)
+    used = _variables(entry.text)
     for variable in sorted(used - allowed):
         line = min((n.lineno for n in tree.find_all(nodes.Name) if n.name == variable), default=1)
         hint = _suggestion(variable, sorted(allowed), "it may use")

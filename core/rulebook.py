@@ -6,7 +6,6 @@ import functools
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +57,18 @@ def load_rulebook(config: RulesConfig) -> Rulebook:
         raise PromptError(
             f"{folder}: every file that matches {config.glob!r} is empty; write the rules into them"
         )
-    rules = tuple(rule for name, text in texts.items() for rule in _rules_of(name, text))
+    rules: list[Rule] = []
+    for name, text in texts.items():
+        lines = text.splitlines()
+        starts = [(i, m.group(1)) for i, line in enumerate(lines) if (m := _LINE_ID.match(line))]
+        own, inside = _FILE_ID.match(name), {rule_id for _, rule_id in starts}
+        # A name such as V2_policy.txt over lines R1, R2, ... is a version and not the id of a rule.
+        if own and (own.group(1) in inside or len(inside) < 2):
+            rules.append(Rule(own.group(1), name, text))
+            continue
+        ends = [*(i for i, _ in starts), len(lines)][1:]
+        for (start, rule_id), end in zip(starts, ends, strict=True):
+            rules.append(Rule(rule_id, name, "\n".join(lines[start:end]).strip()))
     files: dict[str, str] = {}
     for rule in rules:
         if rule.id in files:
@@ -66,7 +76,7 @@ def load_rulebook(config: RulesConfig) -> Rulebook:
             raise PromptError(f"{folder}: the rule id {rule.id} occurs twice, in {where}; rename one")
         files[rule.id] = rule.file
     text = "\n\n".join(f"## {name}\n{body}" for name, body in texts.items())
-    return Rulebook(text, rules, tuple(texts), digest(text))
+    return Rulebook(text, tuple(rules), tuple(texts), digest(text))
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -104,19 +114,6 @@ def _read(path: Path) -> str:
         raise PromptError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from e
     except OSError as e:
         raise PromptError(f"{path} cannot be read: {e.strerror}; fix its permissions") from e
-
-
-def _rules_of(name: str, text: str) -> Iterator[Rule]:
-    lines = text.splitlines()
-    starts = [(i, m.group(1)) for i, line in enumerate(lines) if (m := _LINE_ID.match(line))]
-    own, inside = _FILE_ID.match(name), {rule_id for _, rule_id in starts}
-    # A name such as V2_policy.txt over lines R1, R2, ... is a version and not the id of a rule.
-    if own and (own.group(1) in inside or len(inside) < 2):
-        yield Rule(own.group(1), name, text)
-        return
-    ends = [*(i for i, _ in starts), len(lines)][1:]
-    for (start, rule_id), end in zip(starts, ends, strict=True):
-        yield Rule(rule_id, name, "\n".join(lines[start:end]).strip())
 
 
 # Straight and curly double quotes and guillemets; an apostrophe quotes nothing.
@@ -194,7 +191,10 @@ def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
         ids.append(first)
         while (end := _range_end(words, at, first, token)) is not None:
             last, at = end
-            ids += [*_between(first, last, known), last]
+            low, high = sorted((natural_key(first), natural_key(last)))
+            alike = [k for k in known if _letters(k) == _letters(first) == _letters(last)]
+            inside = sorted((k for k in alike if low < natural_key(k) < high), key=natural_key)
+            ids += [*(inside if natural_key(first) == low else reversed(inside)), last]
             first = last
     return ids
 
@@ -216,15 +216,6 @@ def _range_end(words: str, at: int, first: str, token: re.Pattern[str]) -> tuple
         return None
     last = stem + short.group(1)
     return (last, short.end()) if natural_key(first) < natural_key(last) else None
-
-
-def _between(first: str, last: str, known: tuple[str, ...]) -> list[str]:
-    """Return the known ids inside a range, in its direction; none if the ends have different letters."""
-    if _letters(first) != _letters(last):
-        return []
-    low, high = sorted((natural_key(first), natural_key(last)))
-    inside = [k for k in known if _letters(k) == _letters(first) and low < natural_key(k) < high]
-    return sorted(inside, key=natural_key, reverse=natural_key(first) > natural_key(last))
 
 
 def _letters(rule_id: str) -> str:

@@ -265,7 +265,13 @@ def upload_missing(backend: Backend, folder: Path, there: Iterable[UploadPart]) 
     for part in there:
         by_writer[part.writer].append(part)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        missing = list(_gaps(by_writer[path.stem], whole_end(path)))
+        at, end, missing = 0, whole_end(path), list[tuple[int, int]]()
+        for part in by_writer[path.stem]:  # in the order of offsets
+            if at < min(part.start, end):
+                missing.append((at, min(part.start, end)))
+            at = max(at, part.end)
+        if at < end:
+            missing.append((at, end))
         found = writer_state(path) if missing else "growing"
         is_old = time.time() - path.stat().st_mtime > LONE_S
         if found == "finished" or (found == "unknown" and is_old):
@@ -349,16 +355,3 @@ def _local(backend: Backend, part: UploadPart, folder: Path) -> Piece:
             if temporary.stat().st_size != part.bytes:
                 raise PassingError(f"{place} was not received completely; run the same command again")
     return Piece(part.writer, part.start, path)
-
-
-def _gaps(there: Iterable[UploadPart], end: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of bytes 0 to `end` that no part contains; `there` is in the order of offsets."""
-    at = 0
-    for part in there:
-        if at >= end:
-            return
-        if part.start > at:
-            yield at, min(part.start, end)
-        at = max(at, part.end)
-    if at < end:
-        yield at, end

@@ -1,7 +1,14 @@
 """The config of a run: frozen sections with defaults and docs; `loading` reads it from YAML or JSON."""
 
-from core.config.config import Config, ResolvedConfig, RunConfig, StagesConfig, differences
-from core.config.data import DataConfig, NearDuplicates, SplitSizes
+from core.config.config import (
+    Config,
+    DataConfig,
+    NearDuplicates,
+    ResolvedConfig,
+    RunConfig,
+    SplitSizes,
+    StagesConfig,
+)
 from core.config.measure import (
     METRICS,
     REWARDS,
@@ -22,7 +29,7 @@ from core.config.measure import (
     rewards_code,
 )
 from core.config.rejection import RULES, RejectionConfig, RejectionRule, RuleContext, rule
-from core.config.section import CONTENT, LOCAL, MODEL, ConfigSection, NotInKey, key_fields
+from core.config.section import CONTENT, LOCAL, MODEL, ConfigSection, NotInKey, differences, key_fields
 from core.config.student import (
     ENGINES,
     AdamConfig,

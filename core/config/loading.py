@@ -17,9 +17,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from core import locations
-from core.config.config import DEFAULT, Config, KeyPath, ResolvedConfig, walk
+from core.config.config import DEFAULT, Config, ResolvedConfig
 from core.config.rejection import RULES
-from core.config.section import location_of
+from core.config.section import KeyPath, location_of, walk
 from core.config.student import ENGINES, MOVED, EngineSettings
 from core.errors import ConfigError, UserError
 
@@ -37,6 +37,15 @@ class ConfigSource:
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.name}:{self.lines[key]}" if key else self.name
+
+    def origin(self, key: KeyPath) -> str:
+        """The place of a key that the file gives; what decides its value otherwise."""
+        values: Any = self.values
+        for part in key:
+            if not isinstance(values, dict) or part not in values:
+                return "the file's name" if key == ("run", "name") else DEFAULT
+            values = values[part]
+        return self.place(key)
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,7 +102,11 @@ def resolve(path: Path, source: ConfigSource, overrides: Sequence[str] = ()) -> 
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
         values = _with(values, ("run", "name"), stem.lstrip("._-") or "run")
     config = validate(values, source, sets)
-    return ResolvedConfig(config, {key: _origin(key, source, sets) for key, _, _ in walk(config)})
+    origins = {}
+    for key, _, _ in walk(config):
+        overridden = any(key[: len(given)] == given[: len(key)] for given in sets)
+        origins[key] = "--set" if overridden else source.origin(key)
+    return ResolvedConfig(config, origins)
 
 
 def validate(values: dict[str, Any], source: ConfigSource, overridden: Iterable[KeyPath] = ()) -> Config:
@@ -213,17 +226,6 @@ def _with(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:
         return {**values, head: value}
     inner = values.get(head)
     return {**values, head: _with(inner if isinstance(inner, dict) else {}, tuple(rest), value)}
-
-
-def _origin(key: KeyPath, source: ConfigSource, overridden: Iterable[KeyPath]) -> str:
-    if any(key[: len(o)] == o[: len(key)] for o in overridden):
-        return "--set"
-    values: Any = source.values
-    for part in key:
-        if not isinstance(values, dict) or part not in values:
-            return "the file's name" if key == ("run", "name") else DEFAULT
-        values = values[part]
-    return source.place(key)
 
 
 def _message(error: ErrorDetails, source: ConfigSource, overridden: set[KeyPath]) -> str:

@@ -1,16 +1,26 @@
-"""What every section of the config shares: frozen, no unknown keys, a sentence under each field."""
+"""What every section of the config shares: a frozen base class without unknown keys, marks of fields, and
+functions of any section: its cache key, its values by key path, and how two of them differ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
+from core import locations
+from core.errors import UserError
 from core.registry import Registry
 
+KeyPath = tuple[str, ...]
+_ABSENT = "nothing"
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -104,3 +114,60 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in sorted(value.items(), key=lambda kv: str(kv[0]))}
     return value
+
+
+def walk(
+    section: BaseModel, at: KeyPath = (), included: Callable[[FieldInfo], bool] = lambda info: True
+) -> Iterator[tuple[KeyPath, FieldInfo, Any]]:
+    """Every key path of a section object that has a value and not a section, with the field and the value.
+
+    Fields and whole sections that are not `included` are left out.
+    """
+    for name, info in type(section).model_fields.items():
+        if not included(info):
+            continue
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from walk(value, (*at, name), included)
+        else:
+            yield (*at, name), info, value
+
+
+def written(value: Any) -> str:
+    """One value as YAML on one line."""
+    if isinstance(value, str):
+        return yaml.safe_dump(value, allow_unicode=True, width=10**9).removesuffix("\n...\n").strip()
+    return json.dumps(value, ensure_ascii=False, default=lambda model: model.model_dump(mode="json"))
+
+
+def differences(before: BaseModel, after: BaseModel) -> list[str]:
+    """`key: before -> after` for each field that differs, except places, names and logging.
+
+    Spellings of one location (`rules`, `./rules/`) do not differ.
+    """
+
+    def shown(value: Any) -> str:
+        text = value if isinstance(value, str) else repr(value)
+        return text if len(text) <= 80 else f"{text[:77]}..."
+
+    old, new = _deciding(before), _deciding(after)
+    keys = [*new, *(key for key in old if key not in new)]
+    pairs = ((key, old.get(key, _ABSENT), new.get(key, _ABSENT)) for key in keys)
+    return [f"{key}: {shown(one)} -> {shown(other)}" for key, one, other in pairs if one != other]
+
+
+def _deciding(section: BaseModel) -> dict[str, Any]:
+    """The fields that can affect results, by dotted key; locations normalized."""
+
+    def marks(info: FieldInfo) -> list[NotInKey]:
+        return [mark for mark in info.metadata if isinstance(mark, NotInKey)]
+
+    found = {}
+    for key, info, value in walk(section, (), lambda info: all(mark.by_content for mark in marks(info))):
+        if value is not None:
+            plain = to_jsonable_python(value)
+            if marks(info) and isinstance(plain, str):
+                with suppress(UserError):
+                    plain = locations.normalized(plain)
+            found[".".join(key)] = plain
+    return found

@@ -117,9 +117,24 @@ class Records:
         return csv.reader(lines, delimiter=self.separator, quoting=quoting, strict=True)
 
     def _lost(self, line: int, reason: str) -> Generator[Record, None, int]:
-        """Report the current record, give the lines after its opening quote back, return the next line."""
-        taken = self._feed.taken
-        opened, last = _opening_lines(taken, self.separator)
+        """Report the current record at the line of its stray quote, give the lines after it back, and return
+        the next line."""
+        taken, separator = self._feed.taken, self.separator
+        text, starts = "".join(taken), [0, *accumulate(map(len, taken))]
+        # Find the line where the field that fails opens (it does not close, or has text after its closing
+        # quote), and the line of the first field of several lines; without a failure only the latter.
+        at, last, first = 0, 0, None
+        while at < len(text):
+            if quoted := _QUOTED.match(text, at):
+                last, at = bisect_right(starts, at) - 1, quoted.end()
+                if first is None and at > starts[last + 1]:
+                    first = last
+                if not quoted[1] or text[at : at + 1] not in ("", "\r", "\n", separator):
+                    break
+            at = text.find(separator, at) + 1 or len(text)
+        else:
+            last = last if first is None else first
+        opened = last if first is None else first
         if not any(map(self._is_row, taken[opened + 1 : last + 1])):
             opened = last
         remedy = f"fix them, or set {self._how.named('quotes', 'false')} if this file uses none"
@@ -282,21 +297,3 @@ class _Feed:
         """The next lines, without consuming them."""
         self._back.extend(islice(self._lines, max(0, count - len(self._back))))
         return list(islice(self._back, count))
-
-
-def _opening_lines(lines: Sequence[str], separator: str) -> tuple[int, int]:
-    """The indexes of the lines where the first field of several lines opens, and the one that fails.
-
-    A field fails that does not close, or has text after its closing quote; if none does, the two are equal.
-    """
-    text, starts = "".join(lines), [0, *accumulate(map(len, lines))]
-    at, opened, first = 0, 0, None
-    while at < len(text):
-        if quoted := _QUOTED.match(text, at):
-            opened, at = bisect_right(starts, at) - 1, quoted.end()
-            if first is None and at > starts[opened + 1]:
-                first = opened
-            if not quoted[1] or text[at : at + 1] not in ("", "\r", "\n", separator):
-                return opened if first is None else first, opened
-        at = text.find(separator, at) + 1 or len(text)
-    return (opened, opened) if first is None else (first, first)

@@ -86,7 +86,15 @@ def clean(rows: Iterable[TableRow], config: DataConfig) -> Cleaned:
         found += sorted((same for same in copies if len(same) > 1), key=lambda same: same[1].line)
     dropped = [row for same in found for row in same[1:]]
     parts, duplicates = _handle(parts, found, dropped, config, "duplicates", "that occur more than once")
-    found, dropped, shared = _leaks(parts)
+    given = [split for split in SPLITS if split in parts]
+    by_text = {split: _grouped(parts[split], _text) for split in given}
+    shared, leaking, dropped = dict[str, int](), dict[str, None](), []
+    for early, late in combinations(given, 2):
+        common = [text for text in by_text[early] if text in by_text[late]]
+        shared[f"{early}+{late}"] = len(common)
+        leaking |= dict.fromkeys(common)
+        dropped += [row for text in common for row in by_text[early][text]]
+    found = [[row for split in given for row in by_text[split].get(text, ())] for text in leaking]
     counts = ", ".join(f"{pair} {n}" for pair, n in shared.items() if n)
     parts, leaks = _handle(parts, found, dropped, config, "leaks", f"shared between splits ({counts})")
     return Cleaned(parts, duplicates, conflicts, leaks, shared)
@@ -169,22 +177,6 @@ def _grouped(rows: Iterable[TableRow], key: Callable[[TableRow], _Key]) -> dict[
     for row in rows:
         found[key(row)].append(row)
     return found
-
-
-def _leaks(parts: Parts) -> tuple[list[list[TableRow]], list[TableRow], dict[str, int]]:
-    """The rows of each text that splits share, those of the earlier split, and counts by pair of splits."""
-    given = [split for split in SPLITS if split in parts]
-    texts = {split: _grouped(parts[split], _text) for split in given}
-    shared: dict[str, int] = {}
-    found: dict[str, None] = {}
-    dropped: list[TableRow] = []
-    for early, late in combinations(given, 2):
-        common = [text for text in texts[early] if text in texts[late]]
-        shared[f"{early}+{late}"] = len(common)
-        found.update(dict.fromkeys(common))
-        dropped += [row for text in common for row in texts[early][text]]
-    leaking = [[row for split in given for row in texts[split].get(text, ())] for text in found]
-    return leaking, dropped, shared
 
 
 def _handle(

@@ -139,13 +139,29 @@ def read_split_file(url: str) -> dict[str, SplitName]:
 
 
 def table_files(config: DataConfig) -> list[TableFile]:
-    """The tables that the config names, after a search in `data.dir`. Raises DataError for missing ones."""
+    """The tables that the config names. In `data.dir` the first of the documented layouts that exists counts.
+
+    Raises DataError for missing ones.
+    """
     if config.path is not None:
         return [TableFile(config.path, _format(config.path, config), "data.path")]
     if config.files is not None:
         key, urls = "data.files", {split: getattr(config.files, split) for split in SPLITS}
     else:
-        key, urls = "data.dir", _in_folder(config.dir or "", config)
+        key, folder, name = "data.dir", config.dir or "", config.name
+        ending = "csv" if config.format == "auto" else config.format
+        tried: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
+        for alias, split in ALIASES.items():
+            layouts = (f"{name}/{name}_{alias}", f"{name}/{alias}", f"{name}_{alias}", alias)
+            tried[split] += [sources.join(folder, f"{layout}.{ending}") for layout in layouts]
+        urls = {split: next(filter(sources.exists, places), None) for split, places in tried.items()}
+        if lacking := [split for split in SPLITS if urls[split] is None]:
+            lines = [f"\n  {split}: {', '.join(map(sources.place, tried[split]))}" for split in lacking]
+            raise DataError(
+                f"{sources.place(folder)} lacks the split{'s' if len(lacking) > 1 else ''} "
+                f"{', '.join(lacking)}; put a file there, or set data.dir and data.name; "
+                f"tried:{''.join(lines)}"
+            )
     return [TableFile(url, _format(url, config), f"{key}.{split}", split) for split, url in urls.items()]
 
 
@@ -276,24 +292,6 @@ def _format(url: str, config: DataConfig) -> Format:
             f"set data.format to csv, tsv, jsonl or parquet"
         )
     return found
-
-
-def _in_folder(folder: str, config: DataConfig) -> dict[SplitName, str]:
-    """The file of each split, in the first of the layouts that `data.dir` documents."""
-    ending, name = "csv" if config.format == "auto" else config.format, config.name
-    tried: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
-    for alias, split in ALIASES.items():
-        layouts = (f"{name}/{name}_{alias}", f"{name}/{alias}", f"{name}_{alias}", alias)
-        tried[split] += [sources.join(folder, f"{layout}.{ending}") for layout in layouts]
-    found = {split: next(filter(sources.exists, urls), None) for split, urls in tried.items()}
-    lacking = [split for split in SPLITS if found[split] is None]
-    if lacking:
-        lines = [f"\n  {split}: {', '.join(map(sources.place, tried[split]))}" for split in lacking]
-        raise DataError(
-            f"{sources.place(folder)} lacks the split{'s' if len(lacking) > 1 else ''} "
-            f"{', '.join(lacking)}; put a file there, or set data.dir and data.name; tried:{''.join(lines)}"
-        )
-    return {split: url for split, url in found.items() if url is not None}
 
 
 def _unwritable(text: str) -> str | None:

@@ -216,8 +216,16 @@ class TextLines:
             if first.endswith("\r"):
                 yield first
                 yield from text
-            elif first:
-                yield from self._without_lone_returns(chain([first], text))
+                return
+            held = ""  # what lone carriage returns divide; one at the end of the file is dropped
+            for line in chain([first] if first else (), text):
+                if line.endswith("\r"):
+                    held += line
+                    continue
+                yield self._escaped_line(held + line) if held or _ESCAPE in line else line
+                held = ""
+            if held := held.removesuffix("\r"):
+                yield self._escaped_line(held)
         except UnicodeError as e:
             setting = self._how.named("encoding")
             raise DataError(f"{self._place} is not {self._how.encoding} ({e}); set {setting}") from None
@@ -232,18 +240,6 @@ class TextLines:
         if not self._escaped:
             return fields
         return [f.replace(f"{_ESCAPE}1", "\r").replace(f"{_ESCAPE}0", _ESCAPE) for f in fields]
-
-    def _without_lone_returns(self, lines: Iterator[str]) -> Iterator[str]:
-        """Join lines that lone carriage returns divide; one at the end of the file is dropped."""
-        held = ""
-        for line in lines:
-            if line.endswith("\r"):
-                held += line
-                continue
-            yield self._escaped_line(held + line) if held or _ESCAPE in line else line
-            held = ""
-        if held := held.removesuffix("\r"):
-            yield self._escaped_line(held)
 
     def _escaped_line(self, line: str) -> str:
         if not self._escape:

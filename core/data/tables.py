@@ -157,8 +157,14 @@ class CsvTable:
 
     def rows(self, columns: Sequence[str]) -> Iterator[RawRow]:
         """The rows. Unnamed columns after the last named one are ignored and reported as overflow."""
-        header = self.columns
-        require_columns(self._place, columns, header, self._remedy())
+        header, remedy = self.columns, ""
+        if reason := undecodable("".join(header), self._how):
+            remedy = f"; {reason}"
+        for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
+            if not remedy and len(header) == 1 and other in header[0] and other != self._records.separator:
+                setting = self._how.named("separator", written)
+                remedy = f"; the columns seem to have another separator: set {setting}"
+        require_columns(self._place, columns, header, remedy)
         places = [header.index(name) for name in columns]
         self._records.expect(len(header), places[0])
         pick = itemgetter(places[0], places[1], *places[2:])  # with two places at least it returns a tuple
@@ -172,17 +178,6 @@ class CsvTable:
             else:
                 row = RawRow(line, pick(fields), len(fields) > named and any(fields[named:]))
             yield checked(row, columns, self._how)
-
-    def _remedy(self) -> str:
-        """What to set if the header may have been read with a wrong separator or encoding."""
-        header = self.columns
-        if reason := undecodable("".join(header), self._how):
-            return f"; {reason}"
-        for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
-            if len(header) == 1 and other in header[0] and other != self._records.separator:
-                setting = self._how.named("separator", written)
-                return f"; the columns seem to have another separator: set {setting}"
-        return ""
 
     def _problem(self, fields: list[str], needed: int, text: int) -> str | None:
         header, width = self.columns, len(self.columns)
@@ -231,7 +226,11 @@ class JsonLines:
                 yield RawRow(line, (), problem=value)
                 continue
             found.update(dict.fromkeys(value))
-            if repeated := _repeated(written, columns):
+            # json.loads takes the last value of a repeated key; counting all keys of every line is slow.
+            keys = Counter[str]()
+            if any(written.count(json.dumps(name, ensure_ascii=False)) > 1 for name in columns):
+                keys.update(key for key, _ in json.loads(written, object_pairs_hook=list))
+            if repeated := next((name for name in columns if keys[name] > 1), None):
                 yield RawRow(line, (), problem=f"it has the key {repeated!r} more than once")
             else:
                 yield _from_values(line, columns, [value.get(name) for name in columns])
@@ -281,14 +280,6 @@ def _parsed(written: str) -> dict[str, Any] | str:
     except RecursionError:
         return "not JSON: too deep"
     return value if isinstance(value, dict) else "not a JSON object"
-
-
-def _repeated(written: str, columns: Sequence[str]) -> str | None:
-    """The first column that a JSON object has more than once: json.loads takes the last value."""
-    if all(written.count(json.dumps(name, ensure_ascii=False)) <= 1 for name in columns):
-        return None
-    keys = Counter(key for key, _ in json.loads(written, object_pairs_hook=list))
-    return next((name for name in columns if keys[name] > 1), None)
 
 
 def _column_values(column: pyarrow.Array) -> list[Any]:

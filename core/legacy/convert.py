@@ -18,8 +18,8 @@ from typing import Any, Literal, NoReturn
 import yaml
 
 from core.config import Config
-from core.config.config import written
 from core.config.loading import ConfigSource, file_text, leaves, validate
+from core.config.section import written
 from core.errors import ConfigError, PromptError
 from core.legacy.keys import FIXED, KEYS, Settings, Version
 from core.prompts import ALIASES
@@ -120,7 +120,13 @@ def import_config(
     found = Imported(settings)
     _map_keys(found)
     _note_missing(found)
-    _convert_prompts(found, prompts_file)
+    source = settings.find(settings["prompt_file"])
+    if source is not None and (converted := convert_prompts(source)) is not None:
+        found.prompts, notes = converted
+        found.values["prompts.file"] = str(prompts_file)
+        found.origins["prompts.file"] = f"converted from {source}"
+        for text in (KEYS["prompt_file"].note, *notes):
+            found.remarks.append(Remark("different", str(source), "prompt_file", text))
     if answers is not None:
         _take_answers(found, answers)
     _validate(found)
@@ -286,18 +292,6 @@ def _note_missing(found: Imported) -> None:
         elif name == "dataset_root_dir" and s.columns() is None:
             what = f"it has no train table of {s['dataset_name']}"
             found.note("missing", name, f"{what}: set data.text_column and data.label_column")
-
-
-def _convert_prompts(found: Imported, to: Path) -> None:
-    """Convert a prompts file of the earlier scripts; one of ours remains where it is."""
-    source = found.settings.find(found.settings["prompt_file"])
-    converted = None if source is None else convert_prompts(source)
-    if converted is None:
-        return
-    found.prompts, notes = converted
-    found.values["prompts.file"], found.origins["prompts.file"] = str(to), f"converted from {source}"
-    for text in (KEYS["prompt_file"].note, *notes):
-        found.remarks.append(Remark("different", str(source), "prompt_file", text))
 
 
 def _take_answers(found: Imported, answers: Path) -> None:

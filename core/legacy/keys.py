@@ -198,10 +198,6 @@ def _thinking(s: Settings, value: bool) -> dict[str, bool] | None:
     return {"enable_thinking": value} if is_set else None
 
 
-def _half_the_length(s: Settings, tokens: int) -> int:
-    return min(tokens, int(s["max_length"]) // 2)
-
-
 def _root(s: Settings, value: str) -> str:
     """The folder that holds runs/, so that new runs are next to the earlier ones."""
     found = Path(s.our_path(value))
@@ -221,7 +217,7 @@ _METRICS = {m: m for m in ("macro_f1", "auroc", "auprc", "accuracy")}
 _metric = _one_of("selection_metric", {**_METRICS, "loss": "log_loss", "cls_loss": "log_loss"})
 _INSTRUCTION = "Decide whether the following text is hate speech."
 _HUB_NAMES = {"Qwen3-8B": "Qwen/Qwen3-8B"}
-_NEW_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
+_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
 _CONCURRENCY = "student.engine.max_concurrent_requests"
 _TTL = "student.engine.checkpoint_ttl_days"
 
@@ -294,7 +290,15 @@ _TABLE = (
     LegacyKey("eval_reasoning_placeholder", str, ""),
     LegacyKey("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
     LegacyKey("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
-    LegacyKey("max_new_tokens", int, 512, _NEW_TOKENS, _half_the_length, new=4096, later=True),
+    LegacyKey(
+        "max_new_tokens",
+        int,
+        512,
+        _TOKENS,
+        lambda s, n: min(n, s["max_length"] // 2),
+        new=4096,
+        later=True,
+    ),
     LegacyKey("val_export_every_evals", int, 0, later=True),
     LegacyKey("eval_test_during_train", bool, False, later=True),
     LegacyKey("train_checkpoint_e2e_eval", bool, False, later=True),

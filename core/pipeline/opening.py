@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.config import Config, ResolvedConfig, differences
-from core.config.config import render, walk
+from core.config.config import render
 from core.config.loading import ConfigSource, parse_source, resolve
+from core.config.section import walk
 from core.config.student import from_first_version
 from core.errors import ConfigError, Failures, UnderstudyError, UserError
 from core.export.run_files import SplitMetrics, metrics_name

@@ -15,7 +15,7 @@ from operator import add
 
 from core.completions import Journal
 from core.config import Config, ResolvedConfig
-from core.config.config import walk
+from core.config.section import walk
 from core.cost import Forecast
 from core.data.splitting import apportion
 from core.data.stage import FILE as SPLIT_SUMMARY

@@ -19,8 +19,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core import locations
 from core.config import DataConfig
-from core.config.config import written
 from core.config.loading import parse_source, resolve
+from core.config.section import written
 from core.config.teacher import PRESETS
 from core.data import labeled_rows, splitting
 from core.data.duplicates import clean

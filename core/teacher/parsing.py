@@ -106,6 +106,14 @@ class _Object:
     begin: int = 0
     end: int = 0
 
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> _Object:
+        """Keep both of two equal keys; a dict would silently keep the last."""
+        return cls(
+            tuple(v for k, v in pairs if k.casefold() == "label"),
+            tuple(v for k, v in pairs if k.casefold() == "reasoning"),
+        )
+
 
 def parse(raw: str, rules: ParseConfig, names: LabelNames) -> ParsedAnswer:
     """Parse `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
@@ -146,7 +154,10 @@ def parse_reply(
         return _failed(how)
     if not raw.strip() and thought and how != "truncated":
         text = clean(thought).strip()
-        found = _whole_json(text) or _json_at_end(text)
+        # Objects before the last one are drafts.
+        end = text.removesuffix("```").rstrip()
+        last = [each for each in _answers(end) if each.end == len(end)] if end.endswith("}") else []
+        found = _whole_json(text) or _answer_of("reasoning_json", last[:1])
         if found is not None:
             return _settle(replace(found, source="reasoning_json"), names)
     parsed = parse(raw, rules, names)
@@ -268,15 +279,6 @@ def _whole_json(text: str) -> _Found | None:
     return None if whole is None else _answer_of("json_fenced", [whole])
 
 
-def _json_at_end(text: str) -> _Found | None:
-    """The answer of the JSON object, fenced or not, with which a text ends; others are drafts."""
-    text = text.rstrip().removesuffix("```").rstrip()
-    if not text.endswith("}"):
-        return None
-    last = [found for found in _answers(text) if found.end == len(text)]
-    return _answer_of("reasoning_json", last[:1])
-
-
 def _broken_json(text: str) -> _Found | None:
     """The error `truncated` or `broken_json` if an answer's object begins but cannot be read."""
     text = _FENCE.sub("", text)
@@ -288,15 +290,7 @@ def _broken_json(text: str) -> _Found | None:
     return _Found("none", error="broken_json" if broken else "truncated")
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
-    """Keep both of two equal keys; a dict would silently keep the last."""
-    return _Object(
-        tuple(v for k, v in pairs if k.casefold() == "label"),
-        tuple(v for k, v in pairs if k.casefold() == "reasoning"),
-    )
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, strict=False)
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object.of, strict=False)
 
 
 def _load(text: str) -> _Object | None:

@@ -11,7 +11,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -46,9 +46,7 @@ class RecordedTeacher:
     ) -> None:
         self.url, self.rules, self.names, self.policy, self._hinted = url, rules, names, policy, hinted
         self._models: Counter[str] = Counter()
-        self._compared: Counter[str] = Counter()
-        """Answers with parsed and recorded labels, by how the two compare."""
-        self._first_unlike: str | None = None
+        self._comparison = LabelComparison()
         self._facts = TeacherFacts()
 
     @property
@@ -81,8 +79,9 @@ class RecordedTeacher:
             facts["an_id_of_the_file"] = first.id
         if not self._hinted:
             facts["hinted_left_aside"] = left_out
-        if self._compared:
-            facts |= self._label_facts()
+        if self._comparison.counts:
+            facts["recorded_labels"] = self._comparison.labels()
+            facts["notices"] = self._comparison.notices()
         self._facts = TeacherFacts(**facts)
 
     def facts(self) -> TeacherFacts:
@@ -101,7 +100,7 @@ class RecordedTeacher:
             else:
                 parsed = parse_reply(raw, row.reasoning_content, row.finish_reason, rules, names)
                 if row.has_fields or row.label is not None:
-                    self._compare(row.id, parsed.label, names.read(row.label))
+                    self._comparison.add(row.id, parsed.label, names.read(row.label))
             answer = TeacherAnswer(
                 example_id=example.id,
                 sample=row.sample,
@@ -119,30 +118,42 @@ class RecordedTeacher:
             given.append(answer)
         return tuple(given)
 
-    def _compare(self, id: str, parsed: int | None, recorded: int | None) -> None:
+
+class LabelComparison:
+    """Counts how the labels parsed from raw outputs compare with those recorded next to them."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """Answers by the fields of RecordedLabels."""
+        self._first_unlike: str | None = None
+
+    def add(self, id: str, parsed: int | None, recorded: int | None) -> None:
+        """Count an answer to the text `id`; None is a label that cannot be read."""
         if parsed is None:
             outcome = "neither" if recorded is None else "unread"
         elif recorded is None:
             outcome = "unrecorded"
         else:
             outcome = "agree" if parsed == recorded else "differ"
-        self._compared[outcome] += 1
+        self.counts[outcome] += 1
         if outcome not in ("agree", "neither"):
             self._first_unlike = self._first_unlike or id
 
-    def _label_facts(self) -> dict[str, Any]:
-        """Return the fields of TeacherFacts about labels that were parsed and recorded."""
-        n, notices = self._compared, []
-        if wrong := n["differ"] + n["unread"] + n["unrecorded"]:
-            notices.append(
-                f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
-                f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
-                f"first is to id {self._first_unlike!r}): fix teacher.parse, or take the recorded labels "
-                "with teacher.parse.prefer: fields"
-            )
+    def labels(self) -> RecordedLabels:
         kinds = ("agree", "differ", "unread", "unrecorded", "neither")
-        labels = RecordedLabels(both=n.total(), **{kind: n[kind] for kind in kinds})
-        return {"recorded_labels": labels, "notices": notices}
+        return RecordedLabels(both=self.counts.total(), **{kind: self.counts[kind] for kind in kinds})
+
+    def notices(self) -> list[str]:
+        """Return a sentence if any two labels differ, with the remedy."""
+        n = self.counts
+        if not (wrong := n["differ"] + n["unread"] + n["unrecorded"]):
+            return []
+        return [
+            f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
+            f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
+            f"first is to id {self._first_unlike!r}): fix teacher.parse, or take the recorded labels "
+            "with teacher.parse.prefer: fields"
+        ]
 
 
 class AnswerFile:
@@ -259,24 +270,19 @@ def source_of(url: str) -> tuple[str, str]:
     """
     if not sources.is_folder(url):
         return url, UNNAMED
-    for folder in (sources.join(url, _PHASE), url):
-        for name in _FILES:
-            if sources.exists(found := sources.join(folder, name)):
-                return found, _summarized_model(sources.join(folder, _SUMMARY))
-    wanted = " or ".join(f"{_PHASE}/{name}" for name in _FILES)
-    raise AnswersError(
-        f"{sources.place(url)} is a folder without {wanted}: name a run's folder, or a file of answers, in "
-        "teacher.answers"
-    )
-
-
-def _summarized_model(url: str) -> str:
-    """The model in the run's summary; the predecessor's answers do not name it."""
-    try:
-        model = json.loads(sources.read_bytes(url))["teacher_model"]
-    except (DataError, ValueError, KeyError, TypeError):
-        return UNNAMED
-    return clean(model.strip()) if isinstance(model, str) and model.strip() else UNNAMED
+    files = ((folder, name) for folder in (sources.join(url, _PHASE), url) for name in _FILES)
+    found = next((each for each in files if sources.exists(sources.join(*each))), None)
+    if found is None:
+        wanted = " or ".join(f"{_PHASE}/{name}" for name in _FILES)
+        raise AnswersError(
+            f"{sources.place(url)} is a folder without {wanted}: name a run's folder, or a file of answers, "
+            "in teacher.answers"
+        )
+    model = None  # the predecessor's answers do not name it, but its summary does
+    with suppress(DataError, ValueError, KeyError, TypeError):
+        model = json.loads(sources.read_bytes(sources.join(found[0], _SUMMARY)))["teacher_model"]
+    named = isinstance(model, str) and model.strip()
+    return sources.join(*found), clean(named) if named else UNNAMED
 
 
 def _id(value: object) -> str:

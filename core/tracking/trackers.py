@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import METRICS, Config
-from core.config.config import walk
+from core.config.section import walk
 from core.errors import Failure, Failures, Part, named
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, parse

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from core.config import Config
-from core.config.config import KeyPath, render
+from core.config.config import render
 from core.config.loading import fields_at, leaves, load
+from core.config.section import KeyPath
 from core.errors import ConfigError
 from flows.runtime import resolved_of, table_slug
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from core.config.data import DataConfig
+from core.config import DataConfig
 from core.data import sources
 from core.data.compression import COMPRESSIONS, compression_of_content
 from core.data.labeled_rows import content, table_files
