@@ -1,4 +1,4 @@
-"""The small project with all its stages made, once for all that look at it."""
+"""The small project with all its stages built, once for all tests that read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.core.pipeline.making import Made, make_all, write_small_project
 def whole(
     tiny_model: Path, answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
-    """Every stage of the small project, made once. Nobody may change its files."""
+    """Every stage of the small project, built once. Do not change its files."""
     made: list[Made] = []
 
     def fill(folder: Path) -> None:
@@ -29,7 +29,7 @@ def whole(
     if made:
         return made[0]
     with chdir(folder):
-        return make_all(folder / "small.yaml")  # another test process made every stage: they are found
+        return make_all(folder / "small.yaml")  # reuses the stages that another test process built
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def made(whole: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
 
 @pytest.fixture
 def bundle(made: Made) -> Path:
-    """The small project's bundle; nobody may change it."""
+    """The small project's bundle. Do not change it."""
     return made.store.folder(made.manifests["bundle"]) / BUNDLE
 
 

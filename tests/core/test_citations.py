@@ -1,4 +1,4 @@
-"""Quotations are found as people write them, citations as whole ids."""
+"""Quotations are found in any typography, citations as whole ids."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ ABSENT = [
 
 
 @pytest.mark.parametrize("reasoning", PRESENT)
-def test_words_of_the_text_are_found_whatever_their_dress(reasoning: str) -> None:
+def test_quotations_are_found_in_any_typography(reasoning: str) -> None:
     assert missing_quotes(reasoning, TEXT, 3) == []
 
 
 @pytest.mark.parametrize(("reasoning", "missing"), ABSENT)
-def test_words_that_the_text_does_not_hold_are_missed(reasoning: str, missing: list[str]) -> None:
+def test_quotations_that_are_not_in_the_text_are_reported(reasoning: str, missing: list[str]) -> None:
     assert missing_quotes(reasoning, TEXT, 3) == missing
 
 
 @given(st.text().filter(lambda t: not set(t) & set('"“”„‟')))
-def test_any_text_quoted_whole_is_found_in_itself(text: str) -> None:
+def test_any_text_contains_its_own_quotation(text: str) -> None:
     assert quotes(f'It says "{text}".') == [text]
     assert missing_quotes(f'It says "{text}".', f"x {text} y", 1) == []
 
@@ -72,7 +72,7 @@ IDS = ("R1", "R2", "R10", "S1.2", "V-3a")
         ("no rule", []),
     ],
 )
-def test_a_citation_is_a_whole_id_outside_quotations(reasoning: str, found: list[str]) -> None:
+def test_citation_is_a_whole_id_outside_quotations(reasoning: str, found: list[str]) -> None:
     assert cited(reasoning, IDS) == found
 
 
@@ -138,7 +138,7 @@ def test_a_range_to_a_rule_that_does_not_exist_cites_that_too(reasoning: str) ->
         ("non-R1", []),
     ],
 )
-def test_what_only_looks_like_a_range_cites_its_ids(reasoning: str, found: list[str]) -> None:
+def test_ids_that_only_look_like_a_range_are_cited_alone(reasoning: str, found: list[str]) -> None:
     assert cited(reasoning, RANGES) == found
 
 
@@ -165,7 +165,7 @@ ACCENTS = "Gagnez un caf\u00e9 gratuit \u00e0 No\u00ebl"
         ("x &eacute;t&eacute; y", "e\u0301te\u0301"),
     ],
 )
-def test_a_quotation_is_found_in_whatever_form_its_characters_are_written(text: str, quote: str) -> None:
+def test_quotation_is_found_in_any_character_form(text: str, quote: str) -> None:
     assert missing_quotes(f'It says "{quote}".', text, 3) == []
     assert missing_quotes(f'It says "{quote} otherwise".', text, 3) == [f"{quote} otherwise"]
 
@@ -173,7 +173,7 @@ def test_a_quotation_is_found_in_whatever_form_its_characters_are_written(text: 
 @given(
     st.text(st.characters(categories=["L", "M", "N", "Zs"])), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"])
 )
-def test_a_quotation_is_found_in_every_normal_form(text: str, form: str) -> None:
+def test_quotation_is_found_in_every_unicode_normal_form(text: str, form: str) -> None:
     other = unicodedata.normalize(form, text)  # type: ignore[arg-type]  # one of its literals
     assert missing_quotes(f'It says "{other}".', f"x {text} y", 1) == []
     assert missing_quotes(f'It says "{text}".', f"x {other} y", 1) == []

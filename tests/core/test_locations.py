@@ -115,7 +115,7 @@ def test_a_file_that_exists_under_an_odd_name_can_be_read(here: Path) -> None:
         assert normalized(name) == name
 
 
-def test_a_folder_that_an_earlier_version_created_is_written_to_only_by_its_explicit_path(here: Path) -> None:
+def test_misspelled_existing_folder_is_written_only_by_its_explicit_path(here: Path) -> None:
     (here / "s3:/bucket").mkdir(parents=True)
     with pytest.raises(UserError, match=r"folder of this name write \./s3:/bucket"):
         normalized("s3:/bucket", creates=True)
@@ -132,7 +132,7 @@ def test_a_folder_with_a_backslash_in_its_name_is_still_found(here: Path) -> Non
     assert absolute("art\\y", creates=True) == here / "art/y"
 
 
-def test_dots_lead_where_the_file_system_leads(here: Path) -> None:
+def test_dots_follow_links_as_the_file_system_does(here: Path) -> None:
     (here / "far/inside").mkdir(parents=True)
     (here / "link").symlink_to(here / "far/inside")
     assert absolute("link/../x") == here / "far/x"
@@ -162,7 +162,7 @@ def test_a_prefix_cannot_leave_its_bucket(written: str) -> None:
         object_url(written, "run.root")
 
 
-def test_a_name_longer_than_the_file_system_takes_is_no_crash() -> None:
+def test_too_long_name_is_handled() -> None:
     assert normalized(f"{'n' * 400}\\x", creates=True) == f"{'n' * 400}/x"
 
 

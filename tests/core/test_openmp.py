@@ -1,4 +1,4 @@
-"""OpenMP threads wait passively in whatever process imports us, unless the user says otherwise."""
+"""OpenMP threads wait passively in every process that imports the package, unless a policy is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-# The library that torch loads says itself what it took from the environment.
+# The library that torch loads prints what it took from the environment.
 LOAD = """
 import ctypes, importlib.util, pathlib, sys
 folder = pathlib.Path(importlib.util.find_spec("torch").submodule_search_locations[0]) / "lib"
@@ -20,8 +20,8 @@ ctypes.CDLL(str(next(folder.glob("libgomp*"))))
 """
 
 
-def told(code: str, **variables: str) -> str:
-    """What libgomp says of its settings in a process that runs the code before it loads it."""
+def runtime_settings(code: str, **variables: str) -> str:
+    """What libgomp reports of its settings in a process that runs the code before it loads it."""
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     env = {k: v for k, v in os.environ.items() if k not in names}
     env = {**env, **variables, "PYTHONPATH": str(REPO), "OMP_DISPLAY_ENV": "VERBOSE"}
@@ -32,7 +32,7 @@ def told(code: str, **variables: str) -> str:
 
 @pytest.fixture(autouse=True)
 def libgomp() -> None:
-    """Other builds of torch have another runtime, which says nothing of itself."""
+    """Other builds of torch have another runtime, which reports nothing."""
     spec = importlib.util.find_spec("torch")
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places or not list((Path(places[0]) / "lib").glob("libgomp*")):
@@ -48,10 +48,10 @@ def libgomp() -> None:
         "from flows.cli import main",
     ],
 )
-def test_whatever_imports_us_waits_passively(code: str) -> None:
-    said = told(code)
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
-    assert "GOMP_SPINCOUNT = '0'" in said
+def test_importing_the_package_sets_passive_waiting(code: str) -> None:
+    shown = runtime_settings(code)
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in shown
+    assert "GOMP_SPINCOUNT = '0'" in shown
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_whatever_imports_us_waits_passively(code: str) -> None:
         ({"GOMP_SPINCOUNT": "1234"}, "GOMP_SPINCOUNT = '1234'"),
     ],
 )
-def test_a_users_choice_is_kept(variables: dict[str, str], line: str) -> None:
-    assert line in told("import core", **variables)
+def test_existing_wait_policy_is_kept(variables: dict[str, str], line: str) -> None:
+    assert line in runtime_settings("import core", **variables)
 
 
-def test_a_choice_for_another_runtime_is_a_choice_too() -> None:
+def test_settings_of_other_openmp_runtimes_are_kept() -> None:
     code = "import os, core; assert 'OMP_WAIT_POLICY' not in os.environ"
-    assert told(code, KMP_BLOCKTIME="200")
+    assert runtime_settings(code, KMP_BLOCKTIME="200")
 
 
-def test_child_processes_inherit_it() -> None:
+def test_child_processes_inherit_passive_waiting() -> None:
     code = (
         "import core, subprocess, sys; subprocess.run([sys.executable, '-c', {!r}], check=True); sys.exit()"
     )
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told(code.format(LOAD))
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in runtime_settings(code.format(LOAD))

@@ -1,4 +1,4 @@
-"""A part that a run can do without: its failure is recorded with its cause, and the run continues."""
+"""Optional parts: a failure is recorded with its cause, and the run continues."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cancelled(Exception):
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled])
-def test_what_ends_a_run_is_never_the_failure_of_a_part(ending: type[BaseException]) -> None:
+def test_cancellation_is_never_recorded_as_a_failure(ending: type[BaseException]) -> None:
     failures = Failures(never=(Cancelled,))
     with pytest.raises(ending), failures.optional(Part.TRACKER):
         raise ending
@@ -58,7 +58,7 @@ def raised(error: BaseException) -> int:
     raise error
 
 
-def test_a_part_that_works_leaves_no_record_and_gives_its_result() -> None:
+def test_successful_part_returns_its_result_without_a_record() -> None:
     failures = Failures()
     with failures.optional(Part.PLOT):
         pass
@@ -66,7 +66,7 @@ def test_a_part_that_works_leaves_no_record_and_gives_its_result() -> None:
     assert failures.to_json() == []
 
 
-def test_a_fact_that_fails_is_replaced_and_recorded() -> None:
+def test_failed_attempt_is_replaced_and_recorded() -> None:
     failures = Failures()
     assert failures.attempt(Part.FACTS, "ledger", lambda: {"usd": 1 // 0}, dict) == {}
     assert [f.part for f in failures] == ["Facts of the report: ledger"]
@@ -85,12 +85,12 @@ def test_a_part_that_fails_twice_is_counted_and_logged_once(caplog: pytest.LogCa
     assert [f.message for f in failures] == ["another reason"]
 
 
-def test_a_strict_record_lets_every_failure_pass() -> None:
+def test_strict_record_raises_every_failure() -> None:
     with pytest.raises(ValueError, match="x"), strict().optional(Part.PLOT):
         raise ValueError("x")
 
 
-def test_a_stage_names_the_part_that_failed_with_the_cause() -> None:
+def test_separable_error_names_part_and_cause() -> None:
     with pytest.raises(PartFailed) as caught, separable(Part.PARITY), separable(Part.MERGED):
         raise OSError(28, "No space left on device")
     assert caught.value.part is Part.MERGED, "the innermost part is the one that failed"

@@ -16,7 +16,7 @@ from core.prompts import load_prompts
 LISTED = "package://click/click/__init__.py"
 
 
-def test_a_listed_file_is_found_without_importing_its_package() -> None:
+def test_package_file_is_found_without_importing_the_package() -> None:
     assert locations.packaged_path(LISTED).read_bytes()
 
 
@@ -41,7 +41,7 @@ def test_a_listed_file_is_found_without_importing_its_package() -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_named_with_a_remedy(url: str, sentence: str) -> None:
+def test_missing_package_files_are_reported_with_a_remedy(url: str, sentence: str) -> None:
     with pytest.raises(UserError) as e:
         locations.packaged_path(url)
     assert str(e.value).startswith(sentence)
@@ -57,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_defaults_of_the_config_are_found_from_any_folder() -> None:
+def test_default_files_are_found_from_any_folder() -> None:
     assert load_prompts(PromptsConfig()).templates["student_user"]
     for named in (TeacherConfig(kind="openai").prices, TinkerSettings().prices):
         assert named == locations.DEFAULT_PRICES
@@ -70,7 +70,7 @@ def test_every_prompts_file_of_the_repository_is_found(name: str) -> None:
     assert found.read_bytes() == (REPO / f"prompts/{name}.yaml").read_bytes()
 
 
-def test_a_projects_own_file_comes_first(here: Path) -> None:
+def test_project_file_takes_precedence_over_the_default(here: Path) -> None:
     for name in ("prompts", "configs"):
         (here / name).mkdir()
     assert locations.default_file("prompts/default.yaml", "prompts.file").is_file()
@@ -84,11 +84,11 @@ def test_a_projects_own_file_comes_first(here: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["prompts/none.yaml", "prices.yaml", "configs/quickstart.yaml", "core/errors.py"]
 )
-def test_nothing_else_is_taken_from_the_package(here: Path, name: str) -> None:
+def test_only_default_files_are_taken_from_the_package(here: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"no price table at {here}/{name}; set teacher.prices"):
         load_prices(name)
 
 
-def test_a_url_is_no_local_file() -> None:
+def test_url_is_not_a_local_file() -> None:
     with pytest.raises(UserError, match=r"prompts.file: s3://bucket/p.yaml: s3:// cannot be used here"):
         load_prompts(PromptsConfig(file="s3://bucket/p.yaml"))

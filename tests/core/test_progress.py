@@ -16,7 +16,7 @@ from core.progress import LogProgress, NotedProgress
 
 
 class Heard:
-    """Keeps what it was told."""
+    """Records all updates."""
 
     def __init__(self) -> None:
         self.all: list[tuple[int, int, str]] = []
@@ -25,7 +25,7 @@ class Heard:
         self.all.append((done, total, note))
 
 
-def test_words_between_two_units_come_with_the_counts_of_the_last() -> None:
+def test_notes_between_units_have_the_last_counts() -> None:
     heard = Heard()
     progress = NotedProgress(heard, 4, 9)
     progress.note("waiting for step 5")
@@ -34,7 +34,7 @@ def test_words_between_two_units_come_with_the_counts_of_the_last() -> None:
     assert heard.all == [(4, 9, "waiting for step 5"), (5, 9, "loss 0.4"), (5, 9, "waiting for step 6")]
 
 
-def test_the_end_is_logged_once_and_a_wait_after_it_seldom(caplog: pytest.LogCaptureFixture) -> None:
+def test_end_is_logged_once_and_later_waits_rarely(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     progress = LogProgress("export", every=60)
     for note in ("", "waiting for completions for 1 s", "waiting for completions for 2 s"):
@@ -79,22 +79,22 @@ def on_a_terminal() -> str:
     return out.decode()
 
 
-def test_on_a_terminal_a_bar_moves_and_lines_stand_by_themselves() -> None:
-    said = on_a_terminal()
-    assert "export" in said
-    assert "5/5" in said
-    assert "loss 5" in said
-    assert said.count("\r") > 5
-    between = [line for line in said.replace("\r", "\n").splitlines() if "a line in between" in line]
+def test_terminal_shows_a_bar_and_separate_log_lines() -> None:
+    shown = on_a_terminal()
+    assert "export" in shown
+    assert "5/5" in shown
+    assert "loss 5" in shown
+    assert shown.count("\r") > 5
+    between = [line for line in shown.replace("\r", "\n").splitlines() if "a line in between" in line]
     assert len(between) == 5
     assert all(line.endswith("INFO a line in between") for line in between)
-    # What the bar shows is no line too.
-    assert "INFO export:" not in said
+    # The bar's content is not logged as a line too.
+    assert "INFO export:" not in shown
 
 
-def test_in_a_pipe_there_are_lines_and_no_bar() -> None:
+def test_pipe_shows_lines_without_a_bar() -> None:
     run = [sys.executable, "-c", PROGRAM]
-    said = subprocess.run(run, env=environment(), stderr=subprocess.PIPE, text=True, check=True).stderr
-    assert "\r" not in said
-    assert "%|" not in said
-    assert "INFO export: 5/5 (100 %)" in said
+    shown = subprocess.run(run, env=environment(), stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert "\r" not in shown
+    assert "%|" not in shown
+    assert "INFO export: 5/5 (100 %)" in shown

@@ -1,4 +1,4 @@
-"""Prompts render what their file says, and a file that cannot work is refused before it is used."""
+"""Prompts are rendered from their file; an invalid file is rejected before it is used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refused(tmp_path: Path, text: str) -> str:
     return str(e.value).replace(f"{tmp_path}/", "")
 
 
-def test_messages_hold_what_the_templates_say(tmp_path: Path) -> None:
+def test_messages_are_rendered_from_the_templates(tmp_path: Path) -> None:
     p = load(tmp_path, GOOD)
     assert p.teacher_messages("hi", "R1 x") == (
         Message("system", "You judge."),
@@ -56,23 +56,23 @@ def test_messages_hold_what_the_templates_say(tmp_path: Path) -> None:
     assert p.target == TargetWording("<label>", "</label>", "<reason>", "</reason>", "\n")
 
 
-def test_the_configs_instruction_replaces_the_files(tmp_path: Path) -> None:
+def test_instruction_of_the_config_replaces_that_of_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, "Ham?").student_messages("x", None, label_only=False)[0].content == "Ham?\nx"
 
 
-def test_the_wording_of_the_answer_can_be_set(tmp_path: Path) -> None:
+def test_answer_wording_is_configurable(tmp_path: Path) -> None:
     p = load(tmp_path, GOOD + 'target: {label_open: "L:", separator: " "}\n')
     assert p.target == TargetWording("L:", "</label>", "<reason>", "</reason>", " ")
     assert load(tmp_path, GOOD + "target: {separator: }\n").target.separator == ""
 
 
 @given(text=st.text(), rulebook=st.text())
-def test_texts_and_rulebooks_are_never_read_as_templates(text: str, rulebook: str) -> None:
+def test_texts_and_rulebooks_are_not_rendered_as_templates(text: str, rulebook: str) -> None:
     p = Prompts("p", "{{ 1 }}", {"teacher_user": "{{ rulebook }}|{{ text }}"}, TargetWording())
     assert p.teacher_messages(text, rulebook)[0].content == f"{rulebook}|{text}"
 
 
-def test_a_frame_holds_the_slot_once_where_the_text_goes(tmp_path: Path) -> None:
+def test_frame_has_the_text_slot_once(tmp_path: Path) -> None:
     p = load(tmp_path, GOOD)
     for rulebook in (None, "R1 {{ text }}"):
         frame = p.student_frame(rulebook, label_only=False)
@@ -82,14 +82,14 @@ def test_a_frame_holds_the_slot_once_where_the_text_goes(tmp_path: Path) -> None
         p.student_frame(f"R1 {TEXT_SLOT}", label_only=False)
 
 
-def test_a_template_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_template_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         PromptError, match="has no student_label_only_user_with_rulebook, which this run needs"
     ):
         load(tmp_path, GOOD).student_messages("x", "R1", label_only=True)
 
 
-def test_digests_move_only_with_what_is_shown(tmp_path: Path) -> None:
+def test_digests_depend_only_on_what_is_shown(tmp_path: Path) -> None:
     base = load(tmp_path, GOOD)
     student = load(tmp_path, GOOD.replace("{{ task_instruction }}\n  {{ text }}", "{{ text }}"))
     teacher = load(tmp_path, GOOD.replace("You judge.", "You judge well."))
@@ -153,7 +153,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "message"), BAD)
-def test_a_file_that_cannot_work_is_refused_with_line_and_remedy(
+def test_invalid_prompts_file_is_rejected_with_line_and_remedy(
     tmp_path: Path, line: str, message: str
 ) -> None:
     head = GOOD[: GOOD.index("student_user:")]
@@ -175,13 +175,13 @@ def test_a_file_that_cannot_work_is_refused_with_line_and_remedy(
         "{# {{ text }} #}{{ task_instruction[:0] and text }}",
     ],
 )
-def test_a_students_template_must_hold_the_text_once_and_as_it_is(tmp_path: Path, template: str) -> None:
+def test_student_template_must_contain_the_unchanged_text_once(tmp_path: Path, template: str) -> None:
     head = GOOD[: GOOD.index("student_user:")]
     message = refused(tmp_path, f'{head}student_user: "{template}"\n')
     assert message.startswith("p.yaml:8: student_user must contain {{ text }} once and as it is:")
 
 
-def test_what_is_no_template_or_no_yaml_says_where(tmp_path: Path) -> None:
+def test_invalid_template_or_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     head = GOOD[: GOOD.index("student_user:")]
     assert refused(tmp_path, head + "student_user: |\n  a\n  {% if %}\n").startswith(
         "p.yaml:10: student_user is not a Jinja2 template: "
@@ -199,7 +199,7 @@ def test_templates_cannot_reach_into_python(tmp_path: Path) -> None:
     assert "cannot be rendered: access to attribute '__class__'" in refused(tmp_path, text)
 
 
-def test_a_missing_file_is_named_by_the_absolute_path_that_was_tried(
+def test_missing_prompts_file_is_reported_with_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -208,7 +208,7 @@ def test_a_missing_file_is_named_by_the_absolute_path_that_was_tried(
     assert str(e.value) == f"{tmp_path}/p.yaml does not exist; set prompts.file to a prompts file"
 
 
-def test_the_predecessors_keys_are_understood_once_their_fields_are_converted(tmp_path: Path) -> None:
+def test_predecessors_prompt_keys_are_read(tmp_path: Path) -> None:
     old = (
         "task_instruction: T\n"
         "teacher_system_prompt: S\n"
@@ -224,7 +224,7 @@ def test_the_predecessors_keys_are_understood_once_their_fields_are_converted(tm
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (REPO / "prompts").glob("*.yaml")))
-def test_the_repositorys_own_prompts_serve_every_student(name: str) -> None:
+def test_default_prompts_render_for_every_student(name: str) -> None:
     p = load_prompts(PromptsConfig(file=str(REPO / "prompts" / name)))
     for rulebook in (None, "R1 x"):
         for label_only in (False, True):

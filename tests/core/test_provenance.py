@@ -40,7 +40,7 @@ def test_version_and_commit_are_those_of_the_checkout(store: Store) -> None:
     assert found["before"] == []
 
 
-def test_earlier_code_is_kept_once(store: Store) -> None:
+def test_earlier_code_is_recorded_once(store: Store) -> None:
     view = RunView(store, "r")
     view.write_json(MADE_BY, {"version": "0.0.1", "commit": "abc", "at": "then", "before": []})
     record_code(view)

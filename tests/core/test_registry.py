@@ -75,7 +75,7 @@ def test_an_unknown_name_lists_the_known_names_and_the_closest(greetings: Regist
     assert "hello, goodbye" in str(caught.value)
 
 
-def test_a_name_has_one_definition(greetings: Registry[Greeting]) -> None:
+def test_second_definition_of_a_name_is_rejected(greetings: Registry[Greeting]) -> None:
     def other() -> str:
         return "other"
 
@@ -120,7 +120,7 @@ def test_an_installed_distribution_adds_parts(
     assert len(greetings.provenance("hello")) == 64, "a part of another module is not the plug-in's"
 
 
-def test_a_broken_plug_in_is_named_with_its_distribution_at_every_lookup(
+def test_broken_plug_in_is_reported_with_its_distribution_at_every_lookup(
     greetings: Registry[Greeting], install: Callable[[str, str], None]
 ) -> None:
     install("broken_plugin", "import no_such_module_anywhere\n")

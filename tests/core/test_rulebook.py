@@ -23,7 +23,7 @@ def book(folder: Path, files: dict[str, str], glob: str = "*.txt") -> Rulebook:
     return load_rulebook(RulesConfig(dir=str(folder), glob=glob))
 
 
-def test_files_stand_in_name_order_under_their_names_and_empty_ones_are_left_out(tmp_path: Path) -> None:
+def test_rulebook_has_nonempty_files_in_name_order_with_headings(tmp_path: Path) -> None:
     found = book(tmp_path, {"b.txt": "R2 second\n", "a.txt": "\n R1 first ", "c.txt": " \n", "d.md": "R9"})
     assert found.text == "## a.txt\nR1 first\n\n## b.txt\nR2 second"
     assert found.files == ("a.txt", "b.txt")
@@ -52,11 +52,11 @@ def test_ids_are_those_that_begin_a_line(tmp_path: Path, text: str, ids: tuple[s
     assert book(tmp_path, {"rules.txt": text}).ids == ids
 
 
-def test_a_version_in_a_file_name_is_no_rule_id(tmp_path: Path) -> None:
+def test_version_in_a_file_name_is_not_a_rule_id(tmp_path: Path) -> None:
     assert book(tmp_path, {"V2_policy.txt": "R1 one\nR2 two"}).ids == ("R1", "R2")
 
 
-def test_line_ends_do_not_move_the_digest(tmp_path: Path) -> None:
+def test_line_ends_do_not_change_the_digest(tmp_path: Path) -> None:
     unix = book(tmp_path / "u", {"a.txt": "R1 one\nR2 two\n"})
     windows = book(tmp_path / "w", {"a.txt": "\ufeffR1 one\r\nR2 two\r\n"})
     other = book(tmp_path / "o", {"a.txt": "R1 one\nR2 three\n"})
@@ -85,7 +85,7 @@ def test_line_ends_do_not_move_the_digest(tmp_path: Path) -> None:
         ({"a.txt": "R1 one\nR1 two"}, "*.txt", "{d}: the rule id R1 occurs twice, in a.txt; rename one"),
     ],
 )
-def test_what_is_no_rulebook_is_refused_with_its_place(
+def test_invalid_rulebook_is_rejected_with_its_place(
     tmp_path: Path, files: dict[str, str], glob: str, message: str
 ) -> None:
     with pytest.raises(PromptError) as e:
@@ -93,7 +93,7 @@ def test_what_is_no_rulebook_is_refused_with_its_place(
     assert str(e.value) == message.format(d=tmp_path)
 
 
-def test_a_missing_folder_is_named_by_the_absolute_path_that_was_tried(
+def test_missing_rules_folder_is_reported_with_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_a_missing_folder_is_named_by_the_absolute_path_that_was_tried(
     assert str(e.value) == f"{tmp_path}/rules does not exist; set rules.dir to the folder of your rule files"
 
 
-def test_a_folder_of_folders_says_which_of_them_hold_rules(tmp_path: Path) -> None:
+def test_folder_of_rule_folders_is_reported_with_their_names(tmp_path: Path) -> None:
     (tmp_path / "spam").mkdir()
     (tmp_path / "spam" / "a.txt").write_text("R1 one")
     with pytest.raises(
@@ -111,13 +111,13 @@ def test_a_folder_of_folders_says_which_of_them_hold_rules(tmp_path: Path) -> No
         book(tmp_path, {})
 
 
-def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+def test_rule_file_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"R1 caf\xe9")
     with pytest.raises(PromptError, match=r"a\.txt: byte 6 is not UTF-8; save the file as UTF-8"):
         load_rulebook(RulesConfig(dir=str(tmp_path)))
 
 
-def test_the_repositorys_own_rules_have_ids() -> None:
+def test_rules_of_the_repository_have_ids() -> None:
     assert load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).ids == tuple(f"R{i}" for i in range(1, 7))
     assert load_rulebook(RulesConfig(dir=str(REPO / "rules/fpb"))).ids == tuple(f"R{i}" for i in range(1, 6))
 
@@ -133,11 +133,11 @@ def test_files_and_their_rules_are_in_natural_order(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(st.sampled_from("aR_.-~ \u00e9019"), min_size=1), max_size=12))
 def test_names_without_long_numbers_are_in_plain_order(names: list[str]) -> None:
-    """So that rulebooks of fewer than ten rules, and all that was answered by them, stay as they are."""
+    """So rulebooks of fewer than ten rules, and the answers stored for them, stay valid."""
     short = [re.sub(r"[0-9]+", lambda m: m.group()[0], name) for name in names]
     assert sorted(short, key=natural_key) == sorted(short)
 
 
-def test_the_quickstarts_rulebook_is_as_it_was() -> None:
+def test_quickstart_rulebook_is_unchanged() -> None:
     found = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms")))
     assert list(found.files) == sorted(found.files)

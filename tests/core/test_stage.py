@@ -52,25 +52,25 @@ def store(tmp_path: Path) -> Store:
         stage(version=2),
     ],
 )
-def test_every_ingredient_moves_the_key(other: StageCall) -> None:
+def test_every_ingredient_changes_the_key(other: StageCall) -> None:
     assert other.key != stage().key
     assert len(changed(other, stage().ingredients)) == 1
 
 
-def test_a_field_marked_as_no_ingredient_does_not_move_the_key() -> None:
+def test_field_marked_not_in_key_does_not_change_the_key() -> None:
     assert stage(Settings(root="b")).key == stage().key
 
 
-def test_the_key_is_the_same_in_every_process() -> None:
+def test_stage_key_is_equal_in_every_process() -> None:
     assert stage().key == "358c75bc2290db47a9453be4a0c94397"
 
 
-def test_what_changed_is_named_with_both_values() -> None:
+def test_changed_ingredients_are_listed_with_both_values() -> None:
     found = changed(stage(Settings(epochs=2)), stage().ingredients)
     assert found == ["config.epochs changed from 1 to 2"]
 
 
-def test_a_stage_is_made_once(store: Store) -> None:
+def test_stage_is_built_once(store: Store) -> None:
     calls = []
 
     def counted(config: Settings, io: StageIO) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_stage_is_made_once(store: Store) -> None:
 @pytest.mark.parametrize(
     "error", [StageError("no"), OSError(28, "No space left on device"), RuntimeError("x")]
 )
-def test_a_stage_that_fails_leaves_nothing_half_made(store: Store, error: Exception) -> None:
+def test_failed_stage_leaves_no_partial_object(store: Store, error: Exception) -> None:
     def fail(config: Settings, io: StageIO) -> dict[str, Any]:
         (io.out / "half").write_text("")
         raise error
@@ -116,7 +116,7 @@ def test_a_signal_after_the_manifest_was_written_keeps_the_object(
     assert build(store, stage(), Silent()).reused
 
 
-def test_a_notebook_cell_that_is_run_twice_replaces_its_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_declaring_the_same_function_again_replaces_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.stage.STAGES", STAGES.copy())
     monkeypatch.setattr("core.stage.ACTIONS", ACTIONS.copy())
 

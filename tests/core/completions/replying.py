@@ -35,7 +35,7 @@ def reply(
     text: str = "한국어\n\u2028 and half a pair \ud800",
     tokens: int | None = 10,
 ) -> Reply:
-    """The reply to the request of a name."""
+    """The reply to the named request."""
     return Reply(
         key=key_of(name),
         run=run,
@@ -62,7 +62,7 @@ def append(journal: Journal, answer: Reply) -> None:
 
 
 def killed_while_appending(root: str, run: str, interval: float, wanted: int = 300) -> list[str]:
-    """Kill -9 a process that appends, once `wanted` appends have returned; the keys of all that had."""
+    """Kill -9 a process that appends once `wanted` appends have returned; return the keys of all that had."""
     command = [sys.executable, "-m", "tests.core.completions.replying", root, run, str(interval)]
     with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

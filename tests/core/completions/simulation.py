@@ -117,7 +117,7 @@ class BucketLimit:
         self.at = now
 
     def headers(self, now: float) -> Mapping[str, str]:
-        """What OpenAI would say: all of it again once the bucket is full."""
+        """Headers as OpenAI sends them: the whole limit again once the bucket is full."""
         self.fill(now)
         reset = (self.capacity - self.level) / self.rate
         minutes, seconds = divmod(reset, 60)
@@ -150,7 +150,7 @@ class WindowLimit:
 
 
 class SlidingLimit:
-    """A limit over the last minute, whenever it is looked at."""
+    """A limit over the last minute at any moment."""
 
     def __init__(self, a_minute: int) -> None:
         self.limit = a_minute

@@ -1,4 +1,4 @@
-"""A spool: nothing is said to be safe before the disk has it, and a failed write leaves no trace."""
+"""The append-only log: an append returns after fsync, and a failed write is rolled back."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def spools(folder: Path) -> list[Path]:
-    """The spools under a root."""
+    """The logs under a root."""
     return sorted((folder / "answers").glob("*.jsonl"))
 
 
-def test_an_append_waits_for_the_disk_and_is_not_counted_before(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_append_returns_only_after_fsync(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, released = threading.Event(), threading.Event()
     fsync = os.fsync
 
@@ -55,7 +53,7 @@ def test_an_append_waits_for_the_disk_and_is_not_counted_before(
     journal.close()
 
 
-def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
+def test_partial_write_is_rolled_back(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spool,) = spools(tmp_path)
@@ -79,7 +77,7 @@ def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
     assert other.read_bytes().splitlines(keepends=True)[1:] == [encode_reply(reply(2))]
 
 
-def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_removed_if_its_first_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -90,13 +88,13 @@ def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pyt
     assert spools(tmp_path) == []
 
 
-def test_any_name_of_a_run_names_a_file(journal: Journal, tmp_path: Path) -> None:
+def test_any_run_name_gives_a_valid_file_name(journal: Journal, tmp_path: Path) -> None:
     journal.close()
     assert [p.name.partition("-")[0] for p in spools(tmp_path)] == [str(os.getpid())]
     assert spools(tmp_path)[0].name.endswith("-a%2Fb%20%C3%BC.jsonl")
 
 
-def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
+def test_closed_journal_rejects_appends(journal: Journal) -> None:
     journal.close()
     journal.close()
     with pytest.raises(RuntimeError, match="the journal is closed"):

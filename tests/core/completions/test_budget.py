@@ -25,7 +25,7 @@ def budget_of(usd: float | None = None, tokens: int | None = None, spent: int = 
 
 
 async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, seed: int) -> int:
-    """Ask until the budget is spent; how many were under way at most. A token costs a cent."""
+    """Send requests until the budget is spent; return the most in flight. A token costs a cent."""
     rng, under_way, most = random.Random(seed), 0, 0
     left = iter(actual)
 
@@ -54,7 +54,7 @@ async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, 
     seed=st.integers(0, 10**6),
     in_usd=st.booleans(),
 )
-def test_a_budget_is_never_passed_by_more_than_what_is_under_way(
+def test_budget_is_exceeded_by_at_most_the_requests_in_flight(
     limit: int, estimate: int, actual: list[int], at_once: int, seed: int, in_usd: bool
 ) -> None:
     async def main() -> tuple[Budget, int]:
@@ -67,7 +67,7 @@ def test_a_budget_is_never_passed_by_more_than_what_is_under_way(
     assert budget.reserved == Usage()
 
 
-def test_a_budget_is_used_although_estimates_are_far_too_high() -> None:
+def test_budget_is_fully_used_despite_high_estimates() -> None:
     async def main() -> int:
         budget = budget_of(tokens=100_000)
         await spend(budget, 4000, [300] * 2000, 64, 0)
@@ -76,7 +76,7 @@ def test_a_budget_is_used_although_estimates_are_far_too_high() -> None:
     assert run_virtually(main()) >= 100_000 - 4000
 
 
-def test_what_earlier_starts_spent_counts() -> None:
+def test_spending_of_earlier_starts_counts() -> None:
     async def main() -> None:
         budget = budget_of(usd=1.0, spent=95)
         await budget.reserve(Usage(4))
@@ -91,7 +91,7 @@ def test_what_earlier_starts_spent_counts() -> None:
     run_virtually(main())
 
 
-def test_no_budget_is_no_limit() -> None:
+def test_without_a_budget_nothing_is_limited() -> None:
     async def main() -> None:
         budget = budget_of()
         for _ in range(100):
@@ -100,7 +100,7 @@ def test_no_budget_is_no_limit() -> None:
     run_virtually(main())
 
 
-def test_a_waiter_that_is_cancelled_holds_nothing_and_blocks_nobody() -> None:
+def test_canceled_reservation_blocks_no_other() -> None:
     async def main() -> None:
         budget = budget_of(tokens=100)
         await budget.reserve(Usage(60))
@@ -122,12 +122,12 @@ def rough(text: str) -> float:
 PROMPT = rough("x" * 396)
 
 
-def test_at_first_a_token_is_four_bytes_and_an_answer_all_it_may_be() -> None:
+def test_initial_estimate_is_four_bytes_per_token_and_max_tokens() -> None:
     estimator = Estimator(max_tokens=512)
     assert estimator.reservation(PROMPT) == estimator.reservation(rough("я" * 198)) == Usage(104, 512)
 
 
-def test_twenty_answers_teach_both_ratios() -> None:
+def test_estimates_are_learned_after_twenty_answers() -> None:
     estimator, rng = Estimator(max_tokens=4096), random.Random(0)
     for n in range(LEARNED_AFTER):
         assert not estimator.learned
@@ -143,7 +143,7 @@ def limits(requests: float | None = None, tokens: float | None = None) -> Limits
     return LimitsConfig(concurrency=10, requests_per_minute=requests, tokens_per_minute=tokens)
 
 
-def test_a_forecast_is_the_slowest_of_its_bounds() -> None:
+def test_forecast_takes_the_slowest_bound() -> None:
     calls, prompt, completion = Range(900, 1000, 1100), Range.exact(500), Range(80, 100, 120)
     latency = Range.exact(2.0)
     price = Price(input=1.0, cached_input=0.1, output=4.0)

@@ -1,4 +1,4 @@
-"""A second user of the request path: an LLM judge with its own prompts, which knows no texts or labels."""
+"""A second user of the request path: an LLM judge with its own prompts, without texts or labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VERDICT = {"type": "object", "properties": {"verdict": {"type": "string"}}, "req
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge says of one rationale."""
+    """The judge's verdict on one rationale."""
 
     agrees: bool | None
 
@@ -68,7 +68,7 @@ class VerdictParser:
 
 
 def requests(count: int, *, attempt: int = 0) -> list[ChatRequest]:
-    """Prompts about rationales, named as the judge likes."""
+    """Prompts about rationales, with ids of the judge's own."""
     return [
         ChatRequest(f"rationale-{i}", (*FRAME, Message("user", f"Rationale {i}: it cites R1.")), attempt)
         for i in range(count)
@@ -101,9 +101,7 @@ def judge(server: TeacherServer, **config: Any) -> Endpoint:
     )
 
 
-def test_completions_come_in_the_order_of_the_requests_and_are_parsed_once(
-    server: TeacherServer, journal: Journal
-) -> None:
+def test_completions_keep_request_order_and_are_parsed_once(server: TeacherServer, journal: Journal) -> None:
     server.delay(0.01, tail="lognormal", seed=5)
     parser = VerdictParser()
     found = list(complete(requests(50), judge(server), journal, parser, frame=FRAME))
@@ -113,7 +111,7 @@ def test_completions_come_in_the_order_of_the_requests_and_are_parsed_once(
     assert server.totals().received == 50
 
 
-def test_a_stored_completion_is_not_requested_again_and_another_attempt_is(
+def test_stored_completion_is_reused_but_a_new_attempt_is_requested(
     server: TeacherServer, journal: Journal
 ) -> None:
     first = list(complete(requests(5), judge(server), journal, TextParser()))
@@ -123,7 +121,7 @@ def test_a_stored_completion_is_not_requested_again_and_another_attempt_is(
     assert server.totals().received == 10
 
 
-def test_a_request_that_gets_no_completion_is_an_error_after_the_others(
+def test_unanswered_request_raises_after_the_other_completions(
     server: TeacherServer, journal: Journal
 ) -> None:
     server.recover()
@@ -137,7 +135,7 @@ def test_a_request_that_gets_no_completion_is_an_error_after_the_others(
     assert server.totals().received == 5
 
 
-def test_unusable_completions_stop_it_and_the_message_names_the_judges_settings(
+def test_unusable_completions_stop_the_judge_and_name_its_settings(
     server: TeacherServer, journal: Journal
 ) -> None:
     server.recover()
@@ -147,7 +145,7 @@ def test_unusable_completions_stop_it_and_the_message_names_the_judges_settings(
     assert server.totals().received == 4
 
 
-def test_a_schema_is_sent_and_is_part_of_the_key(server: TeacherServer, journal: Journal) -> None:
+def test_schema_is_sent_and_changes_the_key(server: TeacherServer, journal: Journal) -> None:
     schemas = [ResponseSchema("verdict", VERDICT), ResponseSchema("verdict", {**VERDICT, "title": "Verdict"})]
     for schema in schemas:
         list(complete(requests(2), judge(server), journal, VerdictParser(), schema=schema))
@@ -157,9 +155,7 @@ def test_a_schema_is_sent_and_is_part_of_the_key(server: TeacherServer, journal:
     assert sent["json_schema"]["name"] == "verdict"
 
 
-def test_what_is_sent_next_may_depend_on_the_completions_so_far(
-    server: TeacherServer, journal: Journal
-) -> None:
+def test_next_request_may_depend_on_earlier_completions(server: TeacherServer, journal: Journal) -> None:
     context, ledger = RequestContext(judge(server), journal, VerdictParser()), RequestLedger()
 
     def next_request(item: int, given: Sequence[Completion[Verdict]]) -> ChatRequest | None:
@@ -171,14 +167,14 @@ def test_what_is_sent_next_may_depend_on_the_completions_so_far(
     assert ledger.usage.total > 0
 
 
-def test_it_works_inside_of_a_running_event_loop(server: TeacherServer, journal: Journal) -> None:
+def test_complete_works_inside_a_running_event_loop(server: TeacherServer, journal: Journal) -> None:
     async def main() -> int:
         return len(list(complete(requests(3), judge(server), journal, TextParser())))
 
     assert asyncio.run(main()) == 3
 
 
-def test_a_caller_that_stops_early_keeps_what_was_completed(server: TeacherServer, journal: Journal) -> None:
+def test_stopping_early_keeps_completed_requests(server: TeacherServer, journal: Journal) -> None:
     completions = complete(requests(30), judge(server, limits={"concurrency": 2}), journal, TextParser())
     next(completions)
     completions.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""As many requests are under way as the server takes, and not many more."""
+"""Concurrency follows what the server can handle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.core.completions.simulation import Server, run_virtually
 
 
 async def load(server: Server, maximum: int, until: float) -> AdaptiveConcurrency:
-    """As many workers as may be under way at most, asking without a rest."""
+    """As many workers as the most requests in flight, sending without a pause."""
     limiter = AdaptiveConcurrency(maximum)
 
     async def worker() -> None:
@@ -44,7 +44,7 @@ def mean_of(spread: float) -> float:
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
-def test_a_server_without_limits_is_used_in_full(spread: float) -> None:
+def test_concurrency_reaches_the_maximum_without_limits(spread: float) -> None:
     slow = loaded(lambda: Server(1.0, spread=spread), 256, 100)
     most = 256 / mean_of(spread)
     assert slow.between(10, 100) / 90 >= 0.95 * most
@@ -55,12 +55,12 @@ def test_a_server_without_limits_is_used_in_full(spread: float) -> None:
 
 @pytest.mark.parametrize("spread", [1.0, 1.4])
 @pytest.mark.parametrize(("maximum", "seed"), [(64, 0), (64, 1), (256, 0)])
-def test_a_heavy_tail_is_no_queue(spread: float, maximum: int, seed: int) -> None:
+def test_heavy_latency_tail_does_not_reduce_concurrency(spread: float, maximum: int, seed: int) -> None:
     server = loaded(lambda: Server(0.4, spread=spread, seed=seed), maximum, 100)
     assert server.between(0, 100) / 100 >= 0.93 * maximum / (0.4 * mean_of(spread))
 
 
-def test_the_first_seconds_double_what_is_under_way() -> None:
+def test_slow_start_doubles_requests_in_flight() -> None:
     async def main() -> list[int]:
         server = Server(1.0)
         running = asyncio.create_task(load(server, 256, 8))
@@ -76,7 +76,7 @@ def test_the_first_seconds_double_what_is_under_way() -> None:
 
 @pytest.mark.parametrize("at_once", [4, 16, 64])
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
-def test_a_server_that_queues_is_used_without_a_long_queue(at_once: int, spread: float) -> None:
+def test_queueing_server_keeps_a_short_queue(at_once: int, spread: float) -> None:
     until = 400 if at_once < 16 else 200  # enough requests
     server = loaded(lambda: Server(1.0, at_once=at_once, spread=spread), 256, until)
     assert server.between(50, until) / (until - 50) >= 0.95 * at_once / mean_of(spread)
@@ -84,7 +84,7 @@ def test_a_server_that_queues_is_used_without_a_long_queue(at_once: int, spread:
 
 
 @pytest.mark.parametrize("at_once", [16, 64])
-def test_a_server_that_refuses_more_than_it_serves_is_refused_little(at_once: int) -> None:
+def test_refusing_server_rejects_few_requests(at_once: int) -> None:
     def make() -> Server:
         server = Server(1.0, spread=0.3)
         server.admit = lambda now: server.inside < at_once
@@ -96,7 +96,7 @@ def test_a_server_that_refuses_more_than_it_serves_is_refused_little(at_once: in
     assert bad / (good + bad) <= 0.03
 
 
-def test_a_server_that_becomes_slower_for_all_is_not_given_up() -> None:
+def test_uniformly_slower_server_keeps_its_concurrency() -> None:
     async def main() -> Server:
         server = Server(1.0, spread=0.3)
 
@@ -110,7 +110,7 @@ def test_a_server_that_becomes_slower_for_all_is_not_given_up() -> None:
     assert run_virtually(main()).between(200, 400) / 200 >= 0.9 * 64 / 3 / mean_of(0.3)
 
 
-def test_longer_completions_are_no_queue() -> None:
+def test_longer_completions_do_not_reduce_concurrency() -> None:
     async def main() -> int:
         limiter = AdaptiveConcurrency(64)
 
@@ -136,7 +136,7 @@ def test_longer_completions_are_no_queue() -> None:
     assert run_virtually(main()) == 64
 
 
-def test_one_wave_of_refusals_is_one_decrease() -> None:
+def test_one_wave_of_refusals_causes_one_decrease() -> None:
     async def main() -> int:
         limiter = AdaptiveConcurrency(100, start=100)
 
@@ -151,7 +151,7 @@ def test_one_wave_of_refusals_is_one_decrease() -> None:
     assert run_virtually(main()) == 80
 
 
-def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
+def test_concurrency_is_unchanged_while_everything_is_refused() -> None:
     async def main() -> int:
         limiter = AdaptiveConcurrency(100, start=100)
 
@@ -166,7 +166,7 @@ def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
     assert run_virtually(main()) == 80
 
 
-def test_the_limit_is_never_passed_and_never_below_one() -> None:
+def test_limit_stays_between_one_and_the_maximum() -> None:
     async def main() -> tuple[int, int]:
         limiter = AdaptiveConcurrency(10)
         most = 0
@@ -184,7 +184,7 @@ def test_the_limit_is_never_passed_and_never_below_one() -> None:
     assert run_virtually(main()) == (8, 1)
 
 
-def test_a_place_is_given_back_whatever_happens() -> None:
+def test_place_is_released_after_errors_and_cancellation() -> None:
     async def main() -> int:
         limiter = AdaptiveConcurrency(1, start=1)
 

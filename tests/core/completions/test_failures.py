@@ -1,4 +1,4 @@
-"""What a failure means follows from its status and words; waits and limits are read from the headers."""
+"""Failures are classified by status and message; waits and limits are read from headers."""
 
 from __future__ import annotations
 
@@ -52,27 +52,29 @@ def classify(
         (422, None, "This response_format type is unavailable now", "format_unsupported"),
     ],
 )  # fmt: skip
-def test_a_failure_is_judged_by_status_and_words(
+def test_failure_is_classified_by_status_and_message(
     status: int | None, code: str | None, message: str, kind: Kind
 ) -> None:
     assert classify(status, code, message).kind == kind
 
 
-def test_the_servers_words_are_kept_and_short() -> None:
+def test_server_message_is_kept_and_shortened() -> None:
     assert classify(402, None, "Insufficient\n Balance").words == "HTTP 402: Insufficient Balance"
     assert classify(None).words == "no answer"
     assert len(classify(500, None, "x" * 9999).words) == 500
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "kind"),
+    ("status", "header", "kind"),
     [(400, True, "retry"), (503, False, "bad_request"), (401, True, "refused"), (429, None, "retry")],
 )
-def test_x_should_retry_decides_where_it_may(status: int, said: bool | None, kind: Kind) -> None:
-    assert classify(status, should_retry=said).kind == kind
+def test_x_should_retry_overrides_retry_and_bad_request_only(
+    status: int, header: bool | None, kind: Kind
+) -> None:
+    assert classify(status, should_retry=header).kind == kind
 
 
-def test_only_too_much_asking_slows_down() -> None:
+def test_only_overload_slows_down() -> None:
     assert [s for s in (None, 400, 408, 429, 500, 503, 529) if classify(s).slow_down] == [429, 503, 529]
     assert not classify(429, "insufficient_quota").slow_down
 
@@ -90,9 +92,7 @@ def test_only_too_much_asking_slows_down() -> None:
         (400, None, "'response_format' of type 'json_schema' is not supported"),
     ],
 )
-def test_a_format_may_be_the_cause_of_an_unfamiliar_refusal(
-    status: int, code: str | None, message: str
-) -> None:
+def test_unfamiliar_rejection_may_be_due_to_the_format(status: int, code: str | None, message: str) -> None:
     assert classify(status, code, message).maybe_format
 
 
@@ -115,7 +115,7 @@ def test_a_format_may_be_the_cause_of_an_unfamiliar_refusal(
         (None, None, "json_schema"),
     ],
 )
-def test_key_account_rate_and_text_are_never_taken_for_the_format(
+def test_failures_of_key_account_rate_and_text_are_never_due_to_the_format(
     status: int | None, code: str | None, message: str
 ) -> None:
     assert not classify(status, code, message).maybe_format
@@ -124,7 +124,7 @@ def test_key_account_rate_and_text_are_never_taken_for_the_format(
 @pytest.mark.parametrize(
     "message", ["You exceeded your current quota, please check your plan and billing details.", ""]
 )
-def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(message: str) -> None:
+def test_429_without_an_account_code_is_a_rate_limit_whatever_its_message(message: str) -> None:
     verdict = classify(429, "RESOURCE_EXHAUSTED", message)
     assert (verdict.kind, verdict.slow_down) == ("retry", True)
 
@@ -137,10 +137,10 @@ def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(me
         (classify(402, None, "Insufficient Balance"), "check the account's balance"),
     ],
 )
-def test_a_refusal_names_the_setting_to_fix(verdict: CallError, remedy: str) -> None:
-    said = str(refusal(verdict, Endpoint(base_url="https://here", model="a-model", api_key_env="MY_KEY")))
-    assert remedy in said
-    assert "run the same command again" in said
+def test_refusal_names_the_setting_to_fix(verdict: CallError, remedy: str) -> None:
+    message = str(refusal(verdict, Endpoint(base_url="https://here", model="a-model", api_key_env="MY_KEY")))
+    assert remedy in message
+    assert "run the same command again" in message
 
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
@@ -161,13 +161,15 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         ({"Retry-After": "-1"}, None),
     ],
 )
-def test_what_a_server_asks_for_is_read_in_every_form(headers: dict[str, str], wait: float | None) -> None:
+def test_every_form_of_retry_after_is_read(headers: dict[str, str], wait: float | None) -> None:
     assert retry_after(headers, NOW) == wait
 
 
-@pytest.mark.parametrize(("value", "said"), [("true", True), ("False", False), ("", None), ("maybe", None)])
-def test_x_should_retry_is_read(value: str, said: bool | None) -> None:
-    assert should_retry({"X-Should-Retry": value}) is said
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", True), ("False", False), ("", None), ("maybe", None)]
+)
+def test_x_should_retry_header_is_read(value: str, expected: bool | None) -> None:
+    assert should_retry({"X-Should-Retry": value}) is expected
     assert should_retry({}) is None
 
 
@@ -200,5 +202,5 @@ def test_durations_are_read_in_the_forms_that_servers_use(text: str, value: floa
         {"x-ratelimit-remaining-tokens": "many", "x-ratelimit-reset-tokens": "1s"},
     ],
 )
-def test_headers_that_mean_no_limit_are_left_aside(headers: dict[str, str]) -> None:
+def test_headers_that_mean_no_limit_are_ignored(headers: dict[str, str]) -> None:
     assert read_rate_limit(headers, "tokens") is None

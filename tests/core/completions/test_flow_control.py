@@ -1,4 +1,4 @@
-"""Tries are spread out, a 429 to one is a pause for all, and nothing is sent once there is no point."""
+"""Retries are spread out, a 429 pauses all requests, and an open breaker stops them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tests.core.completions.simulation import run_virtually
 
 
 @given(tried=st.integers(1, 30))
-def test_a_wait_is_within_its_bounds(tried: int) -> None:
+def test_retry_delay_is_within_its_bounds(tried: int) -> None:
     wait = retry_delay(tried, 31)
     assert wait is not None
     assert 0 <= wait <= min(60, 2 ** (tried - 1))
 
 
 @given(asked=st.floats(0, 600))
-def test_nothing_comes_before_it_was_asked_for(asked: float) -> None:
+def test_no_retry_before_the_requested_time(asked: float) -> None:
     wait = retry_delay(1, 8, asked)
     assert wait is not None
     assert asked <= wait <= asked * 1.1 + 0.1 + 1e-9
 
 
-def test_a_request_is_given_up_after_its_tries_or_where_the_server_wants_too_long() -> None:
+def test_request_is_given_up_after_all_tries_or_too_long_a_wait() -> None:
     assert [retry_delay(n, 3) is None for n in (1, 2, 3)] == [False, False, True]
     assert retry_delay(1, 3, 3600) is None
 
 
-def test_waits_are_spread_over_their_whole_range() -> None:
+def test_retry_delays_cover_their_whole_range() -> None:
     random.seed(0)
     waits = [retry_delay(4, 8) or 0 for _ in range(1000)]
     assert min(waits) < 0.2
@@ -43,7 +43,7 @@ def test_waits_are_spread_over_their_whole_range() -> None:
     assert sum(waits) / 1000 == pytest.approx(4, abs=0.3)
 
 
-def test_all_wait_for_a_pause_and_start_spread_out() -> None:
+def test_pause_holds_all_requests_and_spreads_their_restart() -> None:
     async def main() -> list[float]:
         limiter = RateLimiter()
         started = []
@@ -66,7 +66,7 @@ def test_all_wait_for_a_pause_and_start_spread_out() -> None:
     assert len(set(started)) == 50
 
 
-def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
+def test_after_a_refusal_only_requests_in_flight_finish() -> None:
     async def main() -> tuple[int, int, int]:
         breaker, limiter = CircuitBreaker(BreakerConfig()), AdaptiveConcurrency(256)
         sent = known = ended = 0
@@ -102,7 +102,7 @@ def dead_for(breaker: CircuitBreaker, at_once: int) -> asyncio.Future[list[None]
 
 
 @pytest.mark.parametrize("at_once", [1, 64])
-def test_a_dead_endpoint_is_given_up_within_minutes(at_once: int) -> None:
+def test_dead_endpoint_opens_the_breaker_within_minutes(at_once: int) -> None:
     async def main() -> float:
         breaker = CircuitBreaker(BreakerConfig())
         await dead_for(breaker, at_once)
@@ -113,7 +113,7 @@ def test_a_dead_endpoint_is_given_up_within_minutes(at_once: int) -> None:
     assert run_virtually(main()) <= 130
 
 
-def test_a_hiccup_of_many_at_once_is_borne() -> None:
+def test_short_burst_of_failures_keeps_the_breaker_closed() -> None:
     async def main() -> bool:
         breaker = CircuitBreaker(BreakerConfig())
         for _ in range(3):
@@ -127,7 +127,7 @@ def test_a_hiccup_of_many_at_once_is_borne() -> None:
     assert not run_virtually(main())
 
 
-def test_half_of_all_failing_opens_it_although_none_fail_in_a_row() -> None:
+def test_breaker_opens_if_half_of_all_requests_fail() -> None:
     async def main() -> float:
         breaker = CircuitBreaker(BreakerConfig())
         while breaker.error is None:
@@ -140,7 +140,7 @@ def test_half_of_all_failing_opens_it_although_none_fail_in_a_row() -> None:
     assert 50 + 120 <= run_virtually(main()) <= 50 + 121
 
 
-def test_an_outage_of_half_a_minute_is_borne_however_many_are_under_way() -> None:
+def test_outage_of_30_s_is_survived_at_any_concurrency() -> None:
     async def main() -> bool:
         breaker = CircuitBreaker(BreakerConfig())
         for _ in range(30):
@@ -156,7 +156,7 @@ def test_an_outage_of_half_a_minute_is_borne_however_many_are_under_way() -> Non
     assert not run_virtually(main())
 
 
-def test_the_first_reason_stays() -> None:
+def test_breaker_keeps_the_first_error() -> None:
     async def main() -> None:
         breaker = CircuitBreaker(BreakerConfig())
         breaker.refuse(TeacherRefused("first"))

@@ -1,4 +1,4 @@
-"""The journal: what was appended is there, for every run, whatever ended the process that wrote it."""
+"""The journal: every appended reply is found by every run, however its writer ended."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.core.completions.replying import append, key_of, killed_while_appendi
 
 
 def read(store: Store, names: range) -> list[Reply | None]:
-    """What another run finds of the requests of these names."""
+    """The replies that another run finds for the named requests."""
     with Journal.open(store, "reader") as journal:
         return [journal.get(key_of(n)) for n in names]
 
 
 def written(store: Store, names: range, run: str = "r") -> Path:
-    """Append replies in one journal, close it, and return its spool."""
+    """Append replies in one journal, close it, and return its log."""
     before = set(log_folder(store).glob("*.jsonl"))
     with Journal.open(store, run, interval=60) as journal:
         for n in names:
@@ -38,12 +38,12 @@ def written(store: Store, names: range, run: str = "r") -> Path:
     return (set(log_folder(store).glob("*.jsonl")) - before).pop()
 
 
-def test_what_one_run_was_answered_every_later_run_finds(store: Store) -> None:
+def test_replies_of_one_run_are_found_by_later_runs(store: Store) -> None:
     written(store, range(3))
     assert read(store, range(4)) == [reply(0), reply(1), reply(2), None]
 
 
-def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> None:
+def test_appended_reply_is_found_at_once_and_is_on_disk(store: Store) -> None:
     with Journal.open(store, "r") as journal:
         assert journal.get(key_of(0)) is None
         asyncio.run(journal.append(reply(0)))
@@ -52,13 +52,13 @@ def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> 
         assert spool.read_bytes().splitlines(keepends=True)[-1] == encode_reply(reply(0))
 
 
-def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
+def test_reading_a_journal_writes_nothing(store: Store) -> None:
     assert read(store, range(1)) == [None]
     assert store.backend.list("answers") == []
     assert list(log_folder(store).glob("*")) == []
 
 
-def test_every_append_that_returned_survives_kill_9(root: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_completed_appends_survive_kill_9(root: str, caplog: pytest.LogCaptureFixture) -> None:
     keys = killed_while_appending(root, "killed", 0.05)
     with caplog.at_level(logging.WARNING), Journal.open(Store.open(root), "next") as journal:
         assert [k for k in keys if journal.get(k) is None] == []
@@ -68,7 +68,7 @@ def test_every_append_that_returned_survives_kill_9(root: str, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
-def test_of_two_replies_to_one_request_the_earlier_is_found_everywhere(store: Store, first: str) -> None:
+def test_earlier_of_two_replies_is_found_by_every_journal(store: Store, first: str) -> None:
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
         times = {"a": 1, "b": 1} | {first: 0}
         for journal in (a, b):
@@ -87,7 +87,7 @@ def test_replies_of_the_same_second_are_found_in_the_order_of_writers(store: Sto
     assert [r.run for r in read(store, range(1)) if r] == [first]
 
 
-def test_runs_that_are_at_work_agree_on_replies_of_the_same_second(store: Store) -> None:
+def test_concurrent_runs_agree_on_replies_of_the_same_second(store: Store) -> None:
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
         for journal in (a, b):
             append(journal, reply(0, run=journal.run))
@@ -96,7 +96,7 @@ def test_runs_that_are_at_work_agree_on_replies_of_the_same_second(store: Store)
         assert a.get(key_of(0)) == b.get(key_of(0))
 
 
-def test_two_writers_at_once_lose_nothing(store: Store) -> None:
+def test_two_concurrent_writers_lose_nothing(store: Store) -> None:
     with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b", interval=0.01) as b:
 
         def work(journal: Journal) -> None:
@@ -113,7 +113,7 @@ def test_two_writers_at_once_lose_nothing(store: Store) -> None:
         assert c.spent("a") == c.spent("b") == ReplyUsage(50, 500, 50, 100, 0)
 
 
-def test_another_journal_sees_new_replies_after_a_refresh_and_counts_none_twice(store: Store) -> None:
+def test_refresh_adds_new_replies_of_other_journals_once(store: Store) -> None:
     with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b") as b:
         for n in range(5):
             append(a, reply(n, run="a"))
@@ -123,9 +123,7 @@ def test_another_journal_sees_new_replies_after_a_refresh_and_counts_none_twice(
             assert b.spent("a").requests == n + 1
 
 
-def test_a_last_line_torn_at_any_byte_costs_that_line_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_torn_last_line_loses_only_that_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store.open(str(tmp_path))
     spool = written(store, range(2))
     data = spool.read_bytes()
@@ -141,7 +139,7 @@ def test_a_last_line_torn_at_any_byte_costs_that_line_only(
 
 
 @pytest.mark.parametrize("damage", [b"\x00" * 40, b"{}", b'{"key": 1}', b"[1]", b"", b"\xff{"])
-def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
+def test_broken_line_is_logged_and_loses_only_that_line(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store.open(str(tmp_path))
@@ -152,7 +150,7 @@ def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
     assert f"{spool}:3: no reply can be read there" in caplog.text
 
 
-def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
+def test_full_disk_raises_for_all_waiting_appends_and_counts_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int) -> None:
@@ -176,9 +174,7 @@ def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
         assert journal.get(key_of(30)) is None
 
 
-def test_a_thousand_appends_at_once_share_a_few_fsyncs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_appends_share_fsyncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     fsync = os.fsync
 
@@ -197,7 +193,7 @@ def test_a_thousand_appends_at_once_share_a_few_fsyncs(
     assert calls <= 50
 
 
-def test_a_reply_is_kept_though_its_caller_gave_up(store: Store) -> None:
+def test_reply_of_a_canceled_caller_is_kept(store: Store) -> None:
     async def work(journal: Journal) -> None:
         task = asyncio.create_task(journal.append(reply(0)))
         await asyncio.sleep(0)
@@ -211,9 +207,7 @@ def test_a_reply_is_kept_though_its_caller_gave_up(store: Store) -> None:
     assert read(store, range(2)) == [reply(0), reply(1)]
 
 
-def test_the_milestone_is_passed_once_for_each_append_and_after_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failpoint_is_passed_once_after_each_append(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[str] = []
 
     def passing(name: str, about: str) -> None:
@@ -239,7 +233,7 @@ def formats(
     return context.output_format if context.take_format() else None
 
 
-def test_the_first_format_that_is_settled_holds_for_all(store: Store) -> None:
+def test_first_settled_format_is_used_by_all_runs(store: Store) -> None:
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
         assert formats(b) is None
         assert formats(a, "json_object") == "json_object"
@@ -249,7 +243,7 @@ def test_the_first_format_that_is_settled_holds_for_all(store: Store) -> None:
         assert formats(c) == "json_object"
 
 
-def test_collecting_takes_no_answers(store: Store) -> None:
+def test_garbage_collection_keeps_answers(store: Store) -> None:
     written(store, range(2))
     with Journal.open(store, "r") as journal:
         formats(journal, "plain")
@@ -259,7 +253,7 @@ def test_collecting_takes_no_answers(store: Store) -> None:
     assert read(store, range(2)) == [reply(0), reply(1)]
 
 
-def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
+def test_reply_without_token_counts_is_counted_as_unmetered(store: Store) -> None:
     with Journal.open(store, "r") as journal:
         append(journal, reply(0, tokens=None))
         append(journal, reply(1))
@@ -267,7 +261,7 @@ def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
         assert journal.spent("other") == ReplyUsage()
 
 
-def test_a_line_of_a_later_version_is_read(store: Store) -> None:
+def test_fields_of_later_versions_are_ignored(store: Store) -> None:
     row = {**reply(0)._asdict(), "new_field": 1}
     assert decode_reply(json.dumps(row).encode() + b"\n") == reply(0)
 
@@ -275,14 +269,14 @@ def test_a_line_of_a_later_version_is_read(store: Store) -> None:
 @pytest.mark.parametrize(
     "change", [{"key": "xyz"}, {"at": "2026-01-01T00:00:00"}, {"latency_s": float("nan")}, {"key": "ab"}]
 )
-def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_reply_that_could_not_be_found_is_rejected(tmp_path: Path, change: dict[str, Any]) -> None:
     with Journal.open(Store.open(str(tmp_path)), "r") as journal:
         with pytest.raises(ValueError):
             append(journal, reply(0)._replace(**change))
         assert journal.spent("r") == ReplyUsage()
 
 
-def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once(tmp_path: Path) -> None:
+def test_reply_altered_on_disk_is_requested_once_more(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     with Journal.open(store, "r") as journal:
         append(journal, reply(0))
@@ -293,7 +287,7 @@ def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once
         assert journal.get(key_of(0)) == reply(0, second=1)
 
 
-def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
+def test_torn_line_is_logged_once_over_many_refreshes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store.open(str(tmp_path))
@@ -305,7 +299,7 @@ def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
     assert len([r for r in caplog.records if "torn" in r.message]) == 1
 
 
-def test_a_line_of_version_01_with_an_odd_id_or_finish_reason_is_read(tmp_path: Path) -> None:
+def test_version_01_line_with_an_unusual_id_or_finish_reason_is_read(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     spool = written(store, range(1))
     row = json.loads(spool.read_bytes().splitlines()[1])
@@ -318,7 +312,7 @@ def test_a_line_of_version_01_with_an_odd_id_or_finish_reason_is_read(tmp_path: 
     assert found.raw_output == row["raw_output"]
 
 
-def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> None:
+def test_unknown_stored_format_is_reported_with_its_file(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     error = pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'")
     with Journal.open(store, "r") as journal, error:

@@ -1,4 +1,4 @@
-"""Requests go out evenly, within the limits that are known, and find those that are not."""
+"""Requests are sent evenly within known limits, and unknown limits are found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.core.completions.simulation import (
 
 
 async def taken(pace: RateLimiter, requests: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    """Ask one after the other, each after a rest; when each was let through."""
+    """Send requests one after another, each after a pause; return when each was let through."""
     out = []
     for rest, tokens in requests:
         await asyncio.sleep(rest)
@@ -39,7 +39,7 @@ def in_any_minute(sent: list[tuple[float, int]]) -> int:
     burst=st.floats(0.5, 10),
     rests=st.lists(st.floats(0, 30), min_size=1, max_size=200),
 )
-def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, rests: list[float]) -> None:
+def test_requests_in_any_minute_stay_within_the_limit(limit: int, burst: float, rests: list[float]) -> None:
     async def main() -> list[tuple[float, int]]:
         pace = RateLimiter(limit, burst_s=burst)
         return await taken(pace, [(rest if rest > 25 else 0.0, 1) for rest in rests])
@@ -52,7 +52,7 @@ def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, re
     limit=st.integers(100, 10_000),
     sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=60),
 )
-def test_a_minute_passes_the_limit_of_tokens_by_less_than_one_request(limit: int, sizes: list[int]) -> None:
+def test_tokens_in_any_minute_exceed_the_limit_by_less_than_one_request(limit: int, sizes: list[int]) -> None:
     async def main() -> list[tuple[float, int]]:
         pace = RateLimiter(tokens_per_minute=limit)
         return await taken(pace, [(0.0, size) for size in sizes])
@@ -60,7 +60,7 @@ def test_a_minute_passes_the_limit_of_tokens_by_less_than_one_request(limit: int
     assert in_any_minute(run_virtually(main())) <= limit + max(sizes)
 
 
-def test_a_limit_that_is_known_is_used() -> None:
+def test_known_limit_is_fully_used() -> None:
     async def main() -> float:
         pace = RateLimiter(600)
         sent = await taken(pace, [(0.0, 1)] * 3000)
@@ -69,7 +69,7 @@ def test_a_limit_that_is_known_is_used() -> None:
     assert run_virtually(main()) >= 0.95 * 600
 
 
-def test_estimates_that_are_too_high_are_given_back() -> None:
+def test_overestimated_tokens_are_returned() -> None:
     async def main() -> float:
         pace = RateLimiter(tokens_per_minute=60_000)
         for _ in range(500):
@@ -80,7 +80,7 @@ def test_estimates_that_are_too_high_are_given_back() -> None:
     assert 500 * 500 / run_virtually(main()) >= 0.9 * 1000
 
 
-def test_who_came_first_goes_first() -> None:
+def test_requests_pass_in_order_of_arrival() -> None:
     async def main() -> list[int]:
         pace = RateLimiter(60)
         order = []
@@ -95,7 +95,7 @@ def test_who_came_first_goes_first() -> None:
     assert run_virtually(main()) == list(range(20))
 
 
-def test_a_request_that_is_cancelled_while_it_waits_blocks_nobody() -> None:
+def test_canceled_waiting_request_blocks_no_other() -> None:
     async def main() -> float:
         pace = RateLimiter(60)
         await pace.take(1)
@@ -148,7 +148,7 @@ def used_and_refused(
 @pytest.mark.parametrize("a_minute", [60, 600])
 @pytest.mark.parametrize("latency", [1.0, 10.0])
 @pytest.mark.parametrize("kind", ["no burst", "burst", "minutes", "sliding"])
-def test_a_limit_that_nobody_tells_is_found_and_used(kind: str, latency: float, a_minute: int) -> None:
+def test_unknown_limit_is_found_and_used(kind: str, latency: float, a_minute: int) -> None:
     def limit() -> BucketLimit | WindowLimit | SlidingLimit:
         if kind == "minutes":
             return WindowLimit(a_minute)
@@ -164,7 +164,7 @@ def test_a_limit_that_nobody_tells_is_found_and_used(kind: str, latency: float, 
 @pytest.mark.parametrize("a_minute", [60, 600])
 @pytest.mark.parametrize("latency", [1.0, 10.0])
 @pytest.mark.parametrize("kind", ["refilled", "minutes"])
-def test_headers_keep_requests_from_being_refused(kind: str, latency: float, a_minute: int) -> None:
+def test_following_headers_avoids_refusals(kind: str, latency: float, a_minute: int) -> None:
     def limit() -> BucketLimit | WindowLimit:
         return WindowLimit(a_minute) if kind == "minutes" else BucketLimit(a_minute, 60)
 
@@ -173,7 +173,7 @@ def test_headers_keep_requests_from_being_refused(kind: str, latency: float, a_m
     assert refused <= 0.01
 
 
-def test_a_gate_on_the_real_clock_keeps_its_rate() -> None:
+def test_rate_is_kept_in_real_time() -> None:
     async def main() -> float:
         pace = RateLimiter(6000, burst_s=0.1)
         start = loop_time()

@@ -1,4 +1,4 @@
-"""The key of a request: all that decides the answer, however it is spelled."""
+"""Request keys depend on everything that decides the answer, but not on its spelling."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ CHANGES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGES)
-def test_whatever_changes_in_a_request_changes_its_key(name: str, value: Any) -> None:
+def test_every_change_of_a_request_changes_its_key(name: str, value: Any) -> None:
     assert prepared(**{name: value}).key != BASE.key
 
 
-def test_every_part_of_a_request_is_tried_above() -> None:
+def test_the_changes_cover_every_part_of_a_request() -> None:
     assert {name for name, _ in CHANGES} == DEFAULTS.keys()
 
 
@@ -81,11 +81,11 @@ def test_every_part_of_a_request_is_tried_above() -> None:
         ("extra", {"stop": ("\n\n",), "seed": 1}),
     ],
 )
-def test_another_spelling_of_the_same_request_has_the_same_key(name: str, value: Any) -> None:
+def test_spellings_of_one_request_have_one_key(name: str, value: Any) -> None:
     assert prepared(**{name: value}).key == BASE.key
 
 
-def test_a_key_is_32_hex_digits_and_the_same_in_every_process() -> None:
+def test_key_is_32_hex_digits_and_equal_in_every_process() -> None:
     assert BASE.key == "d4c2eaeed7d68a711f8af5c20d5ad276"
 
 
@@ -95,16 +95,16 @@ def test_any_text_has_a_key() -> None:
     assert len(keys) == len(texts)
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_content_that_is_not_json_is_rejected() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         _ = prepared(extra={"top_p": float("nan")}).key
 
 
-def test_an_address_of_numbers_keeps_its_brackets_and_port() -> None:
+def test_ipv6_address_keeps_its_brackets_and_port() -> None:
     assert normalized("http://[::1]:8000/v1/") == "http://[::1]:8000/v1"
 
 
-def test_the_key_under_each_token_limit_is_that_of_the_request_with_it() -> None:
+def test_keys_by_limit_equal_the_keys_of_such_requests() -> None:
     requests = [
         BASE,
         prepared(extra={}, temperature=None, messages=(Message("user", "\ud800"),)),

@@ -1,4 +1,4 @@
-"""Replies, how they ended and their usage are read as every server writes them."""
+"""Replies, finish reasons and usage are read in the forms of all servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def body(message: Any, **more: Any) -> bytes:
     return json.dumps({"model": "m-1", "choices": [choice], **more}).encode()
 
 
-def test_a_whole_reply_is_read_with_all_that_the_server_said() -> None:
+def test_all_fields_of_a_reply_are_read() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}
     message = {"role": "assistant", "content": "yes", "reasoning_content": "I think"}
     came = read_reply(body(message, usage=usage), 1.5, {"x-request-id": "7"})
@@ -70,17 +70,17 @@ def test_usage_is_read_in_every_dialect(usage: Any, read: Usage | None) -> None:
     ],
     ids=["null", "in parts", "half a surrogate pair"],
 )
-def test_content_is_read_in_the_forms_that_come(message: Any, content: str) -> None:
+def test_every_form_of_content_is_read(message: Any, content: str) -> None:
     assert read_reply(body(message), 1.0, {}).content == content
 
 
-def test_thinking_is_read_under_its_other_name_too() -> None:
+def test_reasoning_is_read_under_its_other_names() -> None:
     assert read_reply(body({"content": "x", "reasoning": "hm"}), 1.0, {}).reasoning == "hm"
     assert read_reply(body({"content": "x", "reasoning_content": ""}), 1.0, {}).reasoning is None
 
 
 @pytest.mark.parametrize(
-    ("raw", "headers", "said"),
+    ("raw", "headers", "message"),
     [
         (
             b"<html>hello</html>",
@@ -96,24 +96,26 @@ def test_thinking_is_read_under_its_other_name_too() -> None:
         (b'{"choices": [{"message": "hi"}]}', {}, "contains no choice"),
     ],
 )
-def test_what_holds_no_answer_says_so(raw: bytes, headers: dict[str, str], said: str) -> None:
-    with pytest.raises(CallError, match=said):
+def test_reply_without_an_answer_raises_with_the_reason(
+    raw: bytes, headers: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CallError, match=message):
         read_reply(raw, 1.0, headers)
 
 
-def test_line_breaks_before_the_body_are_passed_over() -> None:
+def test_line_breaks_before_the_body_are_ignored() -> None:
     assert read_reply(b"\n\n\n" + body({"content": "x"}), 1.0, {}).content == "x"
 
 
-def test_a_reply_nested_without_end_is_one_that_cannot_be_read() -> None:
+def test_endlessly_nested_reply_cannot_be_read() -> None:
     with pytest.raises(CallError, match="the reply cannot be read"):
         read_reply(b"[" * 200_000, 1.0, {})
 
 
-def test_an_error_in_a_reply_that_claims_success_is_told() -> None:
-    with pytest.raises(CallError) as said:
+def test_error_in_a_reply_with_status_200_is_raised() -> None:
+    with pytest.raises(CallError) as caught:
         read_reply(b'{"error": {"message": "the model\\nis loading"}}', 1.0, {})
-    assert (said.value.message, said.value.status) == ("the model is loading", 200)
+    assert (caught.value.message, caught.value.status) == ("the model is loading", 200)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_an_error_in_a_reply_that_claims_success_is_told() -> None:
         (("tired", "stopped by the operator", "length_of_day"), "unknown"),
     ],
 )
-def test_an_ending_is_read_in_every_spelling(reasons: tuple[str | None, ...], expected: Ending) -> None:
+def test_finish_reasons_are_read_in_every_spelling(reasons: tuple[str | None, ...], expected: Ending) -> None:
     assert [ending(reason) for reason in reasons] == [expected] * len(reasons)
 
 
@@ -178,7 +180,7 @@ def fields(prompt: Any = None, completion: Any = None, total: Any = None, reason
         (fields(200, 40, 240) | {"reasoning_tokens": 2000}, Usage(200, 2040), False, True),
     ],
 )  # fmt: skip
-def test_the_larger_of_what_the_fields_imply_is_counted(
+def test_larger_of_contradictory_counts_is_used(
     found: Any, usage: Usage, is_partial: bool, conflicts: bool
 ) -> None:
     counted = read_usage(found)
@@ -187,7 +189,7 @@ def test_the_larger_of_what_the_fields_imply_is_counted(
 
 
 @pytest.mark.parametrize("found", [None, [], "9", {}, fields(0, 0, 0), fields(-1, None, float("nan"))])
-def test_a_usage_that_counts_nothing_is_none(found: Any) -> None:
+def test_usage_without_counts_is_none(found: Any) -> None:
     assert read_usage(found) is None
 
 
@@ -201,7 +203,7 @@ COUNT = st.one_of(
 
 
 def number(value: Any) -> float:
-    """What a field counts for certain; 0 where it is no count."""
+    """The count of a field; 0 if it is not a count."""
     if isinstance(value, str) and value.isdecimal():
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1_000_000_000:
@@ -210,7 +212,7 @@ def number(value: Any) -> float:
 
 
 @given(prompt=COUNT, completion=COUNT, total=COUNT, reasoning=COUNT, cached=COUNT)
-def test_no_field_implies_more_than_is_counted(
+def test_counted_usage_is_at_least_what_any_field_implies(
     prompt: Any, completion: Any, total: Any, reasoning: Any, cached: Any
 ) -> None:
     found = fields(prompt, completion, total, reasoning) | {
@@ -226,7 +228,7 @@ def test_no_field_implies_more_than_is_counted(
 
 
 @given(prompt=st.integers(1, 10_000), visible=st.integers(0, 10_000), reasoning=st.integers(0, 10_000))
-def test_each_dialect_of_one_reply_counts_the_same(prompt: int, visible: int, reasoning: int) -> None:
+def test_all_dialects_of_one_reply_count_the_same(prompt: int, visible: int, reasoning: int) -> None:
     whole = visible + reasoning
     dialects = [
         fields(prompt, whole, prompt + whole, reasoning),

@@ -1,4 +1,4 @@
-"""What the budget counts as spent follows from the stored replies, and is never less than they imply."""
+"""Spending is computed from the stored replies and is never underestimated."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def implied(usage: dict[str, Any] | None) -> int:
 
 @settings(max_examples=20)
 @given(given_usages=st.lists(st.tuples(usages, st.sampled_from("ab")), max_size=12))
-def test_what_was_spent_follows_from_the_stored_replies(
+def test_spending_is_computed_from_stored_replies(
     given_usages: list[tuple[dict[str, Any] | None, str]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def test_what_was_spent_follows_from_the_stored_replies(
                 assert journal.spent(run).budgeted == before[run], "the same after another start"
 
 
-def test_a_line_of_version_01_without_counts_counts_nothing() -> None:
+def test_version_01_line_without_counts_counts_nothing() -> None:
     with tempfile.TemporaryDirectory() as folder, Journal.open(Store.open(folder), "r") as journal:
         append(journal, reply(0, tokens=None))
         append(journal, reply(1, tokens=10))

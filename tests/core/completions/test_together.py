@@ -1,4 +1,4 @@
-"""Concurrency, rate limiter, pause and budget on one endpoint do not work against each other."""
+"""Concurrency, rate limiter, pauses and budget work together on one endpoint."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Caller:
 
 @pytest.mark.parametrize("kind", ["bucket", "minutes"])
 @pytest.mark.parametrize("latency", [1.0, 8.0])
-def test_a_hidden_limit_is_used_with_few_refusals_by_all_parts_together(kind: str, latency: float) -> None:
+def test_hidden_limit_is_used_with_few_refusals(kind: str, latency: float) -> None:
     async def main() -> Server:
         server = Server(
             latency, spread=0.4, admit=BucketLimit(600, 2) if kind == "bucket" else WindowLimit(600)
@@ -67,7 +67,7 @@ def test_a_hidden_limit_is_used_with_few_refusals_by_all_parts_together(kind: st
     assert bad / (good + bad) <= 0.05
 
 
-def test_without_limits_the_parts_together_cost_nothing() -> None:
+def test_flow_control_costs_nothing_without_limits() -> None:
     async def main() -> Server:
         server = Server(1.0, spread=0.3)
         await Caller(server, 256).run(256, 100)

@@ -1,4 +1,4 @@
-"""The journal under a root that is no folder: parts go up, others' come down, what is missing is healed."""
+"""The journal under a remote root: parts are uploaded and downloaded, and missing ones repaired."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.core.completions.replying import append, key_of, killed_while_appendi
 
 @pytest.fixture
 def remote(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """An empty store that is no folder."""
+    """An empty store at a remote URL."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
     return Store.open(s3_root)
 
@@ -35,7 +35,7 @@ def elsewhere(remote: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def counted(store: Store, names: range) -> int:
-    """How many requests another run finds answered, each reply counted once."""
+    """The number of requests that another run finds answered, each reply counted once."""
     with Journal.open(store, "reader") as journal:
         found = [journal.get(key_of(n)) for n in names]
         assert all(r in (None, reply(n)) for n, r in zip(names, found, strict=True))
@@ -56,7 +56,7 @@ def appended(store: Store, *groups: range) -> None:
                 time.sleep(0.01)
 
 
-def test_another_machine_finds_what_was_uploaded_meanwhile(remote: Store, elsewhere: Store) -> None:
+def test_uploads_are_found_by_another_machine(remote: Store, elsewhere: Store) -> None:
     with Journal.open(remote, "r", interval=0.05) as journal:
         append(journal, reply(0))
         until = time.monotonic() + 30
@@ -73,9 +73,7 @@ def test_closing_uploads_the_rest(remote: Store, elsewhere: Store) -> None:
     assert counted(elsewhere, range(20)) == 20
 
 
-def test_what_a_killed_run_could_not_upload_the_next_on_its_machine_uploads(
-    remote: Store, elsewhere: Store
-) -> None:
+def test_next_run_uploads_what_a_killed_run_could_not(remote: Store, elsewhere: Store) -> None:
     keys = killed_while_appending(remote.backend.url, "killed", 3600)
     assert uploaded_parts(remote.backend) == []
     with Journal.open(elsewhere, "far") as far:
@@ -88,9 +86,7 @@ def test_what_a_killed_run_could_not_upload_the_next_on_its_machine_uploads(
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_lost_part_is_uploaded_again_by_whoever_has_the_spool(
-    remote: Store, elsewhere: Store, lost: int
-) -> None:
+def test_lost_part_is_uploaded_again_from_the_log(remote: Store, elsewhere: Store, lost: int) -> None:
     appended(remote, range(2), range(2, 4), range(4, 6))
     before = uploaded_parts(remote.backend)
     remote.backend.remove([before[lost].path])
@@ -101,7 +97,7 @@ def test_a_lost_part_is_uploaded_again_by_whoever_has_the_spool(
     assert counted(elsewhere, range(6)) == 6
 
 
-def test_a_part_that_was_uploaded_twice_counts_once(
+def test_part_uploaded_twice_counts_once(
     remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to an upload is lost, and by the next one more has been appended."""
@@ -137,7 +133,7 @@ def test_overlapping_parts_count_each_line_once(remote: Store, elsewhere: Store)
     assert counted(remote, range(3)) == 3
 
 
-def test_a_spool_of_a_writer_that_lives_is_left_to_it(remote: Store) -> None:
+def test_log_of_a_live_writer_is_not_completed(remote: Store) -> None:
     with Journal.open(remote, "r", interval=3600) as journal:
         append(journal, reply(0))
         with Journal.open(remote, "other") as other:
@@ -146,10 +142,10 @@ def test_a_spool_of_a_writer_that_lives_is_left_to_it(remote: Store) -> None:
 
 
 @pytest.mark.parametrize(("age", "uploaded"), [(0, 0), (2 * LONE_S, 1)])
-def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
+def test_log_from_before_a_restart_is_completed_once_it_is_old(
     remote: Store, age: float, uploaded: int
 ) -> None:
-    """After a restart nothing tells this machine's processes of then from another's of now."""
+    """After a restart, earlier writers of this machine look like those of another one."""
     appended(remote, range(1))
     spool = next(log_folder(remote).glob("*.jsonl"))
     header, _, rest = spool.read_bytes().partition(b"\n")
@@ -162,7 +158,7 @@ def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
     assert len(uploaded_parts(remote.backend)) == uploaded
 
 
-def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
+def test_unreachable_root_delays_the_upload_and_loses_nothing(
     remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(self: S3, path: str, data: bytes) -> bool:
@@ -179,7 +175,7 @@ def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
     assert counted(elsewhere, range(1)) == 1
 
 
-def test_large_spools_go_up_in_parts_of_whole_lines(
+def test_large_logs_are_uploaded_in_parts_of_whole_lines(
     remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_log, "PART_BYTES", 1000)
@@ -193,7 +189,7 @@ def test_large_spools_go_up_in_parts_of_whole_lines(
         assert journal.count() == journal.spent("r").requests == 32
 
 
-def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_downloaded_once(remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     appended(remote, range(2), range(2, 4))
     assert counted(elsewhere, range(4)) == 4
 
@@ -204,7 +200,7 @@ def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: p
     assert counted(elsewhere, range(4)) == 4
 
 
-def test_a_root_that_was_copied_to_a_disk_is_read_there(remote: Store, tmp_path: Path) -> None:
+def test_remote_root_copied_to_a_disk_is_read(remote: Store, tmp_path: Path) -> None:
     appended(remote, range(2), range(2, 4))
     for part in uploaded_parts(remote.backend):
         target = tmp_path / "copied" / part.path

@@ -1,4 +1,4 @@
-"""Two configs are told apart by what decides something, key by key, with both values."""
+"""Differences of two configs: each key that can affect results, with both values."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def config(text: str = "", *overrides: str) -> Config:
         ("prompts: {file: a.yaml}", "prompts: {file: b.yaml}", ["prompts.file: a.yaml -> b.yaml"]),
     ],
 )
-def test_each_deciding_key_is_named_with_both_values(before: str, after: str, found: list[str]) -> None:
+def test_each_differing_key_is_listed_with_both_values(before: str, after: str, found: list[str]) -> None:
     assert differences(config(before), config(after)) == found
 
 
-def test_a_rule_with_another_limit_or_another_place_is_another_list() -> None:
+def test_rules_with_another_limit_or_order_differ() -> None:
     limit = differences(config(RULES), config(RULES.replace("5", "6")))
     assert len(limit) == 1
     assert limit[0].startswith(
@@ -56,19 +56,19 @@ def test_a_rule_with_another_limit_or_another_place_is_another_list() -> None:
     assert len(differences(config(RULES), config("rejection: {rules: [unparsed]}"))) == 1
 
 
-def test_a_rule_by_its_name_is_the_rule_with_its_defaults() -> None:
+def test_rule_name_equals_the_rule_with_its_defaults() -> None:
     short = "rejection: {rules: [too_short]}"
     assert differences(config(short), config("rejection: {rules: [{rule: too_short, min_chars: 20}]}")) == []
 
 
-def test_a_long_value_is_cut_and_its_difference_is_seen_all_the_same() -> None:
+def test_differing_long_values_are_listed_truncated() -> None:
     before, after = (config("", f"data.path={'x' * 200}{end}") for end in "ab")
     (line,) = differences(before, after)
     assert line == f"data.path: {'x' * 77}... -> {'x' * 77}..."
 
 
 @pytest.mark.parametrize("extra", ["", RULES, "student: {steps: 3, learning_rate: 1e-4}\nseed: 3\n"])
-def test_a_config_that_was_written_down_and_read_again_is_the_same(extra: str) -> None:
+def test_rendered_config_does_not_differ(extra: str) -> None:
     before = resolved(extra)
     path = Path("resolved_config.yaml")
     again = resolve(path, parse_source(path, render(before)))

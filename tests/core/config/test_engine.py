@@ -54,25 +54,25 @@ def test_a_name_or_a_mapping_selects_an_engine(student: str, overrides: list[str
         ("student: {engine: {threads: 0}}", r"student\.engine\.threads: .*greater than or equal to 1"),
     ],
 )
-def test_an_error_names_the_key_and_the_nearest_name(student: str, error: str) -> None:
+def test_engine_error_names_the_key_and_the_nearest_name(student: str, error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         config(student)
 
 
 @pytest.mark.parametrize("old", MOVED)
-def test_a_key_of_the_first_version_is_an_error_that_names_the_new_one(old: str) -> None:
+def test_key_of_version_01_is_an_error_that_names_the_new_key(old: str) -> None:
     with pytest.raises(ConfigError, match=rf"student\.{old} .* moved to student\.engine\.{MOVED[old]}$"):
         config("", f"student.{old}=1")
 
 
-def test_an_override_does_not_discard_an_earlier_one() -> None:
+def test_override_cannot_discard_an_earlier_override() -> None:
     with pytest.raises(
         ConfigError, match=r"--set student\.engine would discard --set student\.engine\.prices"
     ):
         config("", "student.engine.prices=null", "student.engine=tinker")
 
 
-def test_a_resolved_config_loads_to_the_same_engine() -> None:
+def test_rendered_config_loads_to_the_same_engine() -> None:
     resolved = config("student: {engine: {kind: tinker, overlap: false}}")
     assert resolved.origins["student", "engine", "overlap"] == "small.yaml:4"
     text = render(resolved)
@@ -81,18 +81,18 @@ def test_a_resolved_config_loads_to_the_same_engine() -> None:
     assert differences(again.config, resolved.config) == []
 
 
-def test_another_engine_is_a_difference() -> None:
+def test_another_engine_is_listed_as_a_difference() -> None:
     found = differences(config().config, config("student: {engine: tinker}").config)
     assert "student.engine.kind: local -> tinker" in found
 
 
-def test_scores_do_not_depend_on_how_the_engine_trains() -> None:
+def test_settings_for_training_only_do_not_change_score_keys() -> None:
     one, other = LocalSettings(train_dtype="float32", threads=2), LocalSettings(threads=2)
     assert key_fields(one) != key_fields(other)
     assert one.for_sampling() == other.for_sampling()
 
 
-def test_the_form_has_one_variant_for_each_engine() -> None:
+def test_json_schema_has_one_variant_per_engine() -> None:
     schema = StudentConfig.model_json_schema()["properties"]["engine"]
     assert [variant["title"] for variant in schema["anyOf"]] == list(ENGINES)
     assert schema["default"] == {"kind": "local"}

@@ -1,4 +1,4 @@
-"""From a file to a config: what is refused, in which words, and where each value comes from."""
+"""Loading a config: messages about invalid files, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
         ("seed: [1", "{f}:6: not YAML: expected ',' or ']', but got '<stream end>'"),
     ],
 )
-def test_a_mistake_is_one_sentence_with_place_and_remedy(tmp_path: Path, extra: str, sentence: str) -> None:
+def test_config_error_states_place_and_remedy(tmp_path: Path, extra: str, sentence: str) -> None:
     path = write(tmp_path, MINIMAL + extra + "\n")
     with pytest.raises(ConfigError) as e:
         load(path)
@@ -90,34 +90,34 @@ def test_a_mistake_is_one_sentence_with_place_and_remedy(tmp_path: Path, extra: 
         ("{path: a, split_file: b, split_column: c}", "split_column and split_file both give the split"),
     ],
 )
-def test_contradictions_in_the_data_section_are_named(tmp_path: Path, data: str, sentence: str) -> None:
+def test_contradictions_in_the_data_section_are_rejected(tmp_path: Path, data: str, sentence: str) -> None:
     path = write(tmp_path, f"data: {data}\nteacher: {{answers: y}}\n")
     with pytest.raises(ConfigError) as e:
         load(path)
     assert sentence in str(e.value)
 
 
-def test_every_mistake_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "seed: x\nstudent: {epoch: 1}\n")
     with pytest.raises(ConfigError) as e:
         load(path)
     assert len(str(e.value).splitlines()) == 2
 
 
-def test_a_missing_section_says_what_it_is(tmp_path: Path) -> None:
+def test_missing_section_is_described(tmp_path: Path) -> None:
     path = write(tmp_path, "teacher: {answers: y}\n")
     with pytest.raises(ConfigError, match=r"data is missing: The texts\."):
         load(path)
 
 
-def test_a_missing_file_is_named_with_its_absolute_path_and_its_neighbours(tmp_path: Path) -> None:
+def test_missing_config_file_is_reported_with_its_absolute_path_and_near_names(tmp_path: Path) -> None:
     write(tmp_path, MINIMAL, "quickstart.yaml")
     with pytest.raises(ConfigError) as e:
         load(tmp_path / "quickstrat.yaml")
     assert str(e.value) == f"no config file at {tmp_path}/quickstrat.yaml; near it: quickstart.yaml"
 
 
-def test_json_is_read_too(tmp_path: Path) -> None:
+def test_json_config_is_read(tmp_path: Path) -> None:
     values = {"data": {"path": "x"}, "teacher": {"answers": "y"}, "student": {"learning_rate": 1e-3}}
     path = write(tmp_path, json.dumps(values), "c.json")
     assert load(path).config.student.learning_rate == 1e-3
@@ -126,12 +126,12 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         load(broken)
 
 
-def test_1e_3_is_a_number_although_yaml_1_1_has_it_for_a_word(tmp_path: Path) -> None:
+def test_1e_3_is_a_number_unlike_in_yaml_1_1(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "student: {learning_rate: 1e-3}\n")
     assert load(path).config.student.learning_rate == 0.001
 
 
-def test_an_override_wins_and_its_mistakes_name_it(tmp_path: Path) -> None:
+def test_override_wins_and_its_errors_name_it(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "student: {epochs: 1}\n")
     resolved = load(path, ["student.epochs=2.5", "student.lora.rank=4", "run.name=other"])
     assert resolved.config.student.epochs == 2.5
@@ -162,13 +162,13 @@ CONFIGS = sorted(p.name for p in (REPO / "configs").glob("*.yaml") if p.name not
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_resolved_config_loads_back_to_the_same_config(tmp_path: Path, name: str) -> None:
+def test_rendered_config_loads_to_the_same_config(tmp_path: Path, name: str) -> None:
     resolved = load(REPO / "configs" / name, ["student.batch_size=3"])
     again = load(write(tmp_path, render(resolved)))
     assert again.config == resolved.config
 
 
-def test_every_key_of_the_config_has_a_sentence() -> None:
+def test_every_config_key_has_a_description() -> None:
     def undescribed(model: type, at: str = "") -> list[str]:
         from core.config.loading import fields_at
 
@@ -188,13 +188,13 @@ def test_the_run_is_named_after_the_file(tmp_path: Path) -> None:
     assert load(write(tmp_path, MINIMAL, "größe 2.yaml")).run_name == "gr--e-2"
 
 
-def test_no_run_is_called_as_the_pointer_to_the_last_one(tmp_path: Path) -> None:
+def test_run_names_of_pointers_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run.name latest is what model/latest.json is called"):
         load(write(tmp_path, MINIMAL, "latest.yaml"))
     assert load(write(tmp_path, MINIMAL, "latest.yaml"), ["run.name=latest-2"]).run_name == "latest-2"
 
 
-def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
+def test_preset_fills_in_missing_fields(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("data: {path: x.csv}\nteacher: {kind: openai, preset: openai, model: gpt-5-mini}\n")
     teacher = load(path).config.teacher
@@ -205,7 +205,7 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("base_url: localhost:8000/v1", r"teacher\.base_url: must begin with http:// or https://"),
         ("base_url: ''", r"teacher\.base_url: must begin with http:// or https://"),
@@ -223,10 +223,10 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
         ("extra_body: {a: [{b: .inf}]}", r"teacher\.extra_body: contains NaN or an infinite number"),
     ],
 )
-def test_what_no_endpoint_takes_is_refused_before_anything_is_sent_and_no_secret_is_told(
-    tmp_path: Path, line: str, told: str
+def test_invalid_endpoint_settings_are_rejected_without_printing_secrets(
+    tmp_path: Path, line: str, message: str
 ) -> None:
     text = f"data:\n  path: x.csv\nteacher:\n  kind: openai\n  {line}\n"
-    with pytest.raises(ConfigError, match=rf"c\.yaml:5: {told}") as said:
+    with pytest.raises(ConfigError, match=rf"c\.yaml:5: {message}") as caught:
         load(write(tmp_path, text, "c.yaml"))
-    assert "SECRET" not in str(said.value)
+    assert "SECRET" not in str(caught.value)

@@ -49,7 +49,7 @@ def config(folder: Path, key: tuple[str, ...] = (), value: str | None = None) ->
     return path
 
 
-def test_settings_of_engines_and_keys_outside_cache_keys_are_among_the_locations() -> None:
+def test_engine_settings_and_keys_outside_cache_keys_are_locations() -> None:
     assert len(LOCATIONS) == 17
     assert {
         ("run", "root"),
@@ -95,7 +95,7 @@ class Stored(EngineSettings):
         raise NotImplementedError
 
 
-def test_a_location_of_an_engine_of_another_distribution_is_checked(here: Path) -> None:
+def test_locations_of_a_plug_in_engine_are_checked(here: Path) -> None:
     register_engine("stored")(Stored)
     try:
         with pytest.raises(ConfigError, match=r"student\.engine\.weights: .* name a local path"):
@@ -104,12 +104,12 @@ def test_a_location_of_an_engine_of_another_distribution_is_checked(here: Path) 
         ENGINES.remove("stored")
 
 
-def test_an_override_is_named_as_one(here: Path) -> None:
+def test_misspelled_override_is_reported_as_an_override(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"^--set: run\.root: 's3:/bucket/x'"):
         load(config(here), ["run.root=s3:/bucket/x"])
 
 
-def test_a_training_server_may_call_its_model_what_it_likes(here: Path) -> None:
+def test_model_name_of_a_server_is_not_checked_as_a_path(here: Path) -> None:
     load(config(here), ["student.engine=tinker", "student.model=hub:/org/$model"])
     with pytest.raises(ConfigError, match="not expanded"):
         load(config(here), ["student.engine=tinker", "student.tokenizer=$HOME/x"])
@@ -125,7 +125,7 @@ def test_a_training_server_may_call_its_model_what_it_likes(here: Path) -> None:
         ("student.model", "/m/x", "file:///m/x"),
     ],
 )
-def test_spellings_of_one_location_are_no_other_config(here: Path, key: str, before: str, after: str) -> None:
+def test_spellings_of_one_location_do_not_differ(here: Path, key: str, before: str, after: str) -> None:
     path = config(here)
     first, second = (load(path, [f"{key}={value}"]).config for value in (before, after))
     assert differences(first, second) == []

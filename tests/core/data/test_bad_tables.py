@@ -1,4 +1,4 @@
-"""Rows and columns that do not fit, in every format: reported, never cut to fit (ROW2 and ROW4)."""
+"""Rows and columns that do not fit, in every format, are reported and never cut to fit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ Write = Callable[..., Path]
 def test_a_row_with_more_fields_than_the_header_is_a_bad_row(
     write: Write, readings: Read, name: str, header: str, row: str
 ) -> None:
-    """ROW2."""
     separator = "\t" if name.endswith("tsv") else ","
     fine = separator.join(("1", "fine") if header.startswith("label") else ("fine", "1"))
     write(f"{header}\n{fine}\n{row}\n{fine}\n", name)
@@ -45,8 +44,7 @@ def test_a_row_with_more_fields_than_the_header_is_a_bad_row(
     assert [r.example.text for r in found.rows] == ["fine", "fine"]
 
 
-def test_without_quotes_the_same_rule_holds(write: Write, readings: Read) -> None:
-    """ROW2."""
+def test_extra_fields_are_bad_rows_without_quotes_too(write: Write, readings: Read) -> None:
     write('label,text\n1,"a, b"\n0,"c"\n')
     found = readings(quotes=False, max_bad_rows=1)
     assert ([bad.line for bad in found.bad], [r.example.text for r in found.rows]) == ([2], ['"c"'])
@@ -67,21 +65,20 @@ def test_without_quotes_the_same_rule_holds(write: Write, readings: Read) -> Non
         "text,label\na,1\nb,0",
     ],
 )
-def test_what_costs_no_content_is_read(write: Write, readings: Read, content: str) -> None:
-    """ROW2: trailing separators, blank lines, a quoted header, Excel's first line, an index of pandas."""
+def test_harmless_irregularities_are_read(write: Write, readings: Read, content: str) -> None:
+    """Trailing separators, blank lines, a quoted header, Excel's first line, an index of pandas."""
     write(content)
     found = readings()
     assert [(row.example.text, row.example.label) for row in found.rows] == [("a", 1), ("b", 0)]
     assert (found.seen, found.overflow) == (2, 0)
 
 
-def test_line_numbers_count_the_line_that_names_the_separator(write: Write, readings: Read) -> None:
+def test_line_numbers_include_the_separator_line(write: Write, readings: Read) -> None:
     write("sep=;\ntext;label\na;1\n;0\n")
     assert [bad.line for bad in readings(max_bad_rows=1).bad] == [4]
 
 
-def test_the_count_of_bad_rows_is_true(write: Write, readings: Read) -> None:
-    """ROW1: max_bad_rows counts rows."""
+def test_max_bad_rows_counts_rows(write: Write, readings: Read) -> None:
     write("text,label\n" + "".join(f'"a {i},1\n' if i % 2 else f"b {i},0,\n" for i in range(100)))
     with pytest.raises(DataError, match=r"^50 of 100 rows cannot be used and data\.max_bad_rows is 49;"):
         readings(max_bad_rows=49)
@@ -95,30 +92,29 @@ def parquet(path: Path, names: list[str], columns: list[Any]) -> DataConfig:
 
 
 @pytest.mark.parametrize("name", ["text", "label"])
-def test_a_column_that_occurs_twice_in_parquet_is_named(tmp_path: Path, name: str) -> None:
-    """ROW4: it was a KeyError."""
+def test_duplicate_parquet_column_is_an_error(tmp_path: Path, name: str) -> None:
+    """A regression: it raised a KeyError."""
     config = parquet(tmp_path / "t.parquet", ["text", "label", name], [["a"], ["1"], ["b"]])
     with pytest.raises(DataError, match=f"t.parquet has 2 columns '{name}'; rename all but one$"):
         read(config)
 
 
-def test_columns_that_nobody_asks_for_may_occur_twice(tmp_path: Path) -> None:
-    """ROW4."""
+def test_unused_columns_may_occur_twice(tmp_path: Path) -> None:
     names = ["x", "text", "x", "label", "x"]
     found = read(parquet(tmp_path / "t.parquet", names, [[1], ["a"], ["z"], ["1"], [None]]))
     assert [row.example.text for row in found.rows] == ["a"]
 
 
 @pytest.mark.parametrize("header", ["text,label,text", "text,label, text ", '"text",label,text'])
-def test_a_column_that_occurs_twice_in_csv_is_named(write: Write, readings: Read, header: str) -> None:
-    """ROW4: names that differ by spaces are the same."""
+def test_duplicate_csv_column_is_an_error(write: Write, readings: Read, header: str) -> None:
+    """Names that differ by spaces are the same."""
     write(f"{header}\na,1,b\n")
     with pytest.raises(DataError, match=r"has 2 columns 'text'; rename all but one$"):
         readings()
 
 
-def test_a_key_that_occurs_twice_in_a_json_line_is_a_bad_row(write: Write, readings: Read) -> None:
-    """ROW4: json.loads takes the last value silently."""
+def test_duplicate_json_key_is_a_bad_row(write: Write, readings: Read) -> None:
+    """json.loads silently takes the last value."""
     nested = '{"text": "say \\"text\\":", "label": 1, "more": {"text": "b", "label": 0}}'
     write(nested + '\n{"text": "a", "text": "b", "label": 1}\n', "data.jsonl")
     found = readings("data.jsonl", max_bad_rows=1)
@@ -138,7 +134,6 @@ def test_a_key_that_occurs_twice_in_a_json_line_is_a_bad_row(write: Write, readi
 def test_ragged_and_truncated_json_lines_are_bad_rows(
     write: Write, readings: Read, lines: list[str], bad: list[int]
 ) -> None:
-    """ROW3, ROW4."""
     write("\n".join(['{"text": "a", "label": 1}', *lines]), "data.jsonl")
     found = readings("data.jsonl", max_bad_rows=9)
     assert [row.line for row in found.bad] == bad
@@ -146,8 +141,8 @@ def test_ragged_and_truncated_json_lines_are_bad_rows(
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_bytes_that_are_not_utf_8_in_parquet_cost_their_row(tmp_path: Path, encoded: bool) -> None:
-    """ROW3: it was a UnicodeDecodeError."""
+def test_parquet_bytes_that_are_not_utf_8_are_a_bad_row(tmp_path: Path, encoded: bool) -> None:
+    """A regression: it raised a UnicodeDecodeError."""
     raw = pyarrow.array([b"fine", b"caf\xe9", None, b"also fine"], pyarrow.binary())
     buffers = raw.buffers()
     texts = pyarrow.StringArray.from_buffers(len(raw), buffers[1], buffers[2], buffers[0], raw.null_count)
@@ -159,7 +154,7 @@ def test_bytes_that_are_not_utf_8_in_parquet_cost_their_row(tmp_path: Path, enco
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
-    """ROW3: truncated, and with pages that cannot be read."""
+    """Truncated files, and files with unreadable pages."""
     path = tmp_path / "t.parquet"
     columns = pyarrow.table({"text": [f"text {i}" for i in range(999)], "label": ["1"] * 999})
     pyarrow.parquet.write_table(columns, path)
@@ -171,8 +166,8 @@ def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_truncated_gzip_file_is_an_error(write: Write, readings: Read) -> None:
-    """ROW3: its last rows are missing, and how many is not known."""
+    """An unknown number of rows is missing."""
     packed = gzip.compress("".join(["text,label\n", *(f"text {i},1\n" for i in range(999))]).encode())
     write(packed[:-30], "data.csv.gz")
-    with pytest.raises(DataError, match="is not a whole gzip file"):
+    with pytest.raises(DataError, match=r"data\.csv\.gz ends in \.gz but is not a whole gzip file"):
         readings("data.csv.gz", max_bad_rows=999)

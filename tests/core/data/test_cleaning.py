@@ -23,7 +23,7 @@ def ids(result: Cleaned) -> list[str]:
     return [row.example.id for part in result.parts.values() for row in part]
 
 
-def test_of_duplicates_the_first_is_kept_and_of_conflicts_none(rows: Rows) -> None:
+def test_first_duplicate_and_no_conflict_is_kept(rows: Rows) -> None:
     result = cleaned(rows(TABLE))
     assert ids(result) == ["1", "5"]
     assert (result.duplicates.texts, result.duplicates.rows, result.duplicates.dropped_rows) == (1, 3, 2)
@@ -31,7 +31,7 @@ def test_of_duplicates_the_first_is_kept_and_of_conflicts_none(rows: Rows) -> No
     assert result.conflicts.examples == ("2: data.csv:3, data.csv:5",)
 
 
-def test_kept_ones_are_counted_all_the_same(rows: Rows) -> None:
+def test_kept_duplicates_and_conflicts_are_counted(rows: Rows) -> None:
     result = cleaned(rows(TABLE), duplicates="keep", conflicts="keep")
     assert ids(result) == ["1", "2", "3", "4", "5", "6"]
     assert (result.duplicates.texts, result.conflicts.texts) == (1, 1)
@@ -53,7 +53,7 @@ def test_kept_ones_are_counted_all_the_same(rows: Rows) -> None:
         ),
     ],
 )
-def test_or_they_stop_the_run(rows: Rows, key: str, sentence: str) -> None:
+def test_duplicates_and_conflicts_can_stop_the_run(rows: Rows, key: str, sentence: str) -> None:
     with pytest.raises(DataError) as e:
         cleaned(rows(TABLE), **{key: "error"})
     assert str(e.value) == sentence
@@ -87,7 +87,7 @@ def test_kept_leaks_are_counted(rows: Rows) -> None:
     assert result.leaks.texts == 4
 
 
-def test_a_text_with_another_label_in_another_split_is_a_leak_and_no_conflict(rows: Rows) -> None:
+def test_text_with_another_label_in_another_split_is_a_leak(rows: Rows) -> None:
     result = cleaned(
         [*rows([("1", "a", 1)], "train"), *rows([("2", "a", 0)], "test")], leaks="drop", conflicts="error"
     )

@@ -22,7 +22,7 @@ def splits(**settings: Any) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("layout", ["mail/mail_{}", "mail/{}", "mail_{}", "{}"])
 @pytest.mark.parametrize("alias", ["val", "valid", "validation"])
-def test_a_folder_in_the_predecessors_layouts(write: Write, layout: str, alias: str) -> None:
+def test_all_folder_layouts_are_found(write: Write, layout: str, alias: str) -> None:
     for name in ("train", alias, "test"):
         write(f"text,label\n{name},1\n", f"set/{layout.format(name)}.csv")
     assert splits(dir="set", name="mail") == [("train", "train"), (alias, "val"), ("test", "test")]
@@ -43,7 +43,7 @@ def test_all_missing_splits_are_listed_in_one_error_with_what_was_tried(write: W
     assert test.count(",") == 3
 
 
-def test_three_files(write: Write) -> None:
+def test_three_files_are_three_splits(write: Write) -> None:
     for name in ("a", "b", "c"):
         write(f"text,label\n{name},1\n", f"{name}.csv")
     files: Any = {"train": "c.csv", "val": "b.csv", "test": "a.csv"}
@@ -55,13 +55,13 @@ def test_three_files(write: Write) -> None:
     ]
 
 
-def test_a_split_column_with_aliases_where_an_empty_cell_leaves_a_row_out(write: Write) -> None:
+def test_split_column_accepts_aliases_and_empty_cells_exclude_rows(write: Write) -> None:
     write("text,label,part\na,1,Train\nb,0,validation\nc,1,test\nd,junk, \n")
     assert splits(path="data.csv", split_column="part") == [("a", "train"), ("b", "val"), ("c", "test")]
     assert read(DataConfig(path="data.csv", split_column="part")).left_out == 1
 
 
-def test_a_split_that_is_none_is_a_bad_row(write: Write) -> None:
+def test_unknown_split_is_a_bad_row(write: Write) -> None:
     write("text,label,part\na,1,dev\n")
     with pytest.raises(
         DataError, match=r"data.csv:2: the split 'dev' is none of train, val, valid, validation, test"
@@ -69,7 +69,7 @@ def test_a_split_that_is_none_is_a_bad_row(write: Write) -> None:
         splits(path="data.csv", split_column="part")
 
 
-def test_rows_that_a_split_file_does_not_name_are_left_out_and_never_bad(write: Write) -> None:
+def test_rows_missing_from_the_split_file_are_excluded_and_never_bad(write: Write) -> None:
     write("id,text,label\nr1,a,1\nr2,b,junk\nr3,c,0\nr4,a,0\n")
     write("id,split\nr3,valid\nr1,train\n", "split.csv")
     settings: dict[str, Any] = {
@@ -82,9 +82,7 @@ def test_rows_that_a_split_file_does_not_name_are_left_out_and_never_bad(write: 
     assert read(DataConfig(**settings)).left_out == 2
 
 
-def test_ids_that_only_the_split_file_has_are_an_error_with_count_and_examples(
-    write: Write, tmp_path: Path
-) -> None:
+def test_unknown_ids_in_the_split_file_are_an_error_with_examples(write: Write, tmp_path: Path) -> None:
     write(TABLE)
     write("id,split\nr3,val\nr1,train\n", "split.csv")
     with pytest.raises(DataError) as e:
@@ -106,16 +104,14 @@ def test_ids_that_only_the_split_file_has_are_an_error_with_count_and_examples(
         ("id,split\na\n", "{place}:2: 1 columns where at least 2 are needed"),
     ],
 )
-def test_a_split_file_that_cannot_be_read_is_refused(
-    write: Write, tmp_path: Path, content: str, sentence: str
-) -> None:
+def test_unreadable_split_file_is_rejected(write: Write, tmp_path: Path, content: str, sentence: str) -> None:
     write(content, "split.csv")
     with pytest.raises(DataError) as e:
         read_split_file("split.csv")
     assert str(e.value) == sentence.format(place=tmp_path / "split.csv")
 
 
-def test_the_content_of_the_key_moves_with_bytes_and_ending_and_not_with_the_path(write: Write) -> None:
+def test_key_content_depends_on_bytes_and_ending_but_not_on_the_path(write: Write) -> None:
     write(TABLE)
     write(TABLE, "elsewhere/other.csv")
     write(TABLE, "data.tsv")

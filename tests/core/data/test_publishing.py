@@ -1,4 +1,4 @@
-"""A table as it is made known: its place, its digest, its rows where they are its own matter."""
+"""Published tables: place, digest, and the number of rows if it depends on no config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from core.data.tables import published_table
 from core.errors import DataError, UserError
 
 
-def test_a_local_table_is_known_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_table_is_published_with_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("My texts.2026.csv").write_text("text,label\na,1\n")
     found = published_table("My texts.2026.csv")
@@ -21,7 +23,7 @@ def test_a_local_table_is_known_by_its_absolute_path(tmp_path: Path, monkeypatch
     assert found.sha256 == hashlib.sha256(b"text,label\na,1\n").hexdigest()
 
 
-def test_rows_are_counted_where_no_config_is_needed_for_it(tmp_path: Path) -> None:
+def test_rows_are_counted_if_no_config_is_needed(tmp_path: Path) -> None:
     lines = b'{"text": "a"}\n\n{"text": "b"}\n'
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
     pd.DataFrame({"text": ["a", "b", "c"]}).to_parquet(tmp_path / "a.parquet")
@@ -30,7 +32,7 @@ def test_rows_are_counted_where_no_config_is_needed_for_it(tmp_path: Path) -> No
     assert [published_table(str(tmp_path / f"a.{e}")).rows for e in endings] == [2, 3, None]
 
 
-def test_what_cannot_be_read_is_not_published(tmp_path: Path) -> None:
+def test_unreadable_table_is_not_published(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"")
     (tmp_path / "a.parquet").write_bytes(b"PAR")
     (tmp_path / "a.jsonl.gz").write_bytes(b"{}")

@@ -1,4 +1,4 @@
-"""A stray quote costs its own row, and texts of many lines are still texts (ROW1)."""
+"""A stray quote loses only its own row, and texts of many lines are kept."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def rows(content: str, tmp_path: Path, columns: tuple[str, ...] = ("text", "text
 
 
 @pytest.mark.parametrize("at", [1, 20, 500, 998])
-def test_a_quote_that_is_not_closed_costs_one_row(write: Write, readings: Read, at: int) -> None:
-    """ROW1: 500 of 1,000 rows were lost as one bad row."""
+def test_unclosed_quote_loses_one_row(write: Write, readings: Read, at: int) -> None:
+    """A regression: 500 of 1,000 rows were lost as one bad row."""
     write(table("text,label", 1000, {at: '"message'}))
     found = readings(max_bad_rows=1)
     assert [(bad.file, bad.line) for bad in found.bad] == [("data.csv", at + 2)]
@@ -56,7 +56,7 @@ def test_a_quote_that_is_not_closed_costs_one_row(write: Write, readings: Read, 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("apart", [1, 2, 5, 9, 10, 50, 200, 700, MAX_LINES + 500])
 def test_two_stray_quotes_do_not_merge_rows(layout: str, apart: int, tmp_path: Path) -> None:
-    """ROW1: two stray quotes merged 200 rows into one text with no notice."""
+    """A regression: 200 rows were merged into one text without a notice."""
     count = apart + 40
     found = rows(table(layout, count, {20: '"opens', 20 + apart: 'closes"'}), tmp_path)
     assert [row.line for row in found] == [i + 2 for i in range(count)]
@@ -65,8 +65,8 @@ def test_two_stray_quotes_do_not_merge_rows(layout: str, apart: int, tmp_path: P
     assert found[21].values[0] == ("message number 21" if apart > 1 else 'closes"')
 
 
-def test_what_rows_are_like_may_change_within_a_file(tmp_path: Path) -> None:
-    """ROW1: a table sorted by its labels, and ids that grow another part."""
+def test_columns_may_change_within_a_file(tmp_path: Path) -> None:
+    """A table sorted by its labels, and ids that grow another part."""
     texts = {900: '"opens', 902: 'closes"', 1500: '"opens', 1700: 'closes"'}
     row = [f"{texts.get(i, 'plain')},{'ham' if i < 800 else 'spam'}" for i in range(2000)]
     found = rows("text,label\n" + "\n".join(row) + "\n", tmp_path)
@@ -75,15 +75,14 @@ def test_what_rows_are_like_may_change_within_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["We paid\n20,000 dollars", "1,000\n2,000\n3,000", "Hi,\n7,500 came"])
 def test_numbers_in_a_text_do_not_look_like_rows(text: str, tmp_path: Path) -> None:
-    """ROW1: next to numeric ids, and next to numeric labels."""
+    """Next to numeric ids, and next to numeric labels."""
     ids = "".join(f'{i},"{text}"\n{i},plain\n' for i in range(9))
     assert [row.values[0] for row in rows(f"id,text\n{ids}", tmp_path)] == [text, "plain"] * 9
     labels = "".join(f'"{text}",{i % 2}\nplain,0\n' for i in range(9))
     assert [row.values[0] for row in rows(f"text,label\n{labels}", tmp_path)] == [text, "plain"] * 9
 
 
-def test_rows_among_swallowed_ones_may_be_ragged_or_blank(tmp_path: Path) -> None:
-    """ROW1."""
+def test_swallowed_rows_may_include_ragged_or_blank_ones(tmp_path: Path) -> None:
     texts = dict.fromkeys(range(30, 90, 3), "with, comma")
     content = table("id,text,label", 120, {25: '"opens', **texts, 95: 'closes"'})
     found = rows(content.replace("r41,", "\nr41,"), tmp_path)
@@ -91,8 +90,8 @@ def test_rows_among_swallowed_ones_may_be_ragged_or_blank(tmp_path: Path) -> Non
     assert [row.line for row in found if row.problem] == [27, *(i + 2 + (i > 40) for i in texts)]
 
 
-def test_a_table_of_one_column_has_its_own_limit(tmp_path: Path) -> None:
-    """ROW1: with one column every line is a row, so only many lines without any separator are evidence."""
+def test_one_column_table_has_its_own_limit(tmp_path: Path) -> None:
+    """With one column every line is a row, so only many lines without any separator are evidence."""
     texts = ["text", *(f"message number {i}" for i in range(300))]
     texts[10], texts[210] = '"opens', 'closes"'
     found = rows("\n".join(texts) + "\n", tmp_path)
@@ -103,8 +102,7 @@ def test_a_table_of_one_column_has_its_own_limit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_texts_of_several_lines_stay_whole(layout: str, count: int, tmp_path: Path) -> None:
-    """ROW1: legitimate quoted fields still work."""
+def test_texts_of_several_lines_are_kept_whole(layout: str, count: int, tmp_path: Path) -> None:
     texts = [
         LETTER,
         "two\nlines",
@@ -132,8 +130,8 @@ def test_texts_of_several_lines_stay_whole(layout: str, count: int, tmp_path: Pa
 
 @pytest.mark.parametrize("separator", [",", "\t", ";"])
 @pytest.mark.parametrize("columns", [["text"], ["id", "text"], ["text", "label"], ["id", "text", "label"]])
-def test_a_long_document_stays_whole(separator: str, columns: list[str], tmp_path: Path) -> None:
-    """ROW1: up to the documented limit of lines."""
+def test_long_document_is_kept_whole(separator: str, columns: list[str], tmp_path: Path) -> None:
+    """Up to the documented limit of lines."""
     sentence = 'It rained, so we stayed; nobody minded.\tThen, at last, "sun"!\n'
     document = "".join(f"{i}. {sentence}" if i % 3 else "\n" for i in range(MAX_LINES - 1)) + "The end"
     path = tmp_path / "t.csv"
@@ -146,8 +144,8 @@ def test_a_long_document_stays_whole(separator: str, columns: list[str], tmp_pat
     assert [row.values[0] for row in found] == ["short", document, "short"]
 
 
-def test_a_field_of_more_lines_than_the_limit_is_a_bad_row(tmp_path: Path) -> None:
-    """ROW1: the limit is stated in the reason."""
+def test_field_with_too_many_lines_is_a_bad_row(tmp_path: Path) -> None:
+    """The limit is stated in the reason."""
     found = rows(
         'id,text\n1,"' + "no separator\n" * (MAX_LINES + 1) + 'end"\n2,fine\n', tmp_path, ("text", "id")
     )
@@ -177,10 +175,10 @@ def test_a_field_of_more_lines_than_the_limit_is_a_bad_row(tmp_path: Path) -> No
         ('"1","opens,0\n"2","b","1"\n', [(2, None), (3, "b")]),
     ],
 )
-def test_a_stray_quote_is_reported_where_its_field_opens(
+def test_stray_quote_is_reported_at_the_line_where_its_field_opens(
     bad: str, expected: list[tuple[int, str | None]], tmp_path: Path
 ) -> None:
-    """ROW1: further instances, by what the next row begins with."""
+    """Whatever the next row begins with."""
     plain = "".join(f"{i},plain,{i % 2}\n" for i in range(4, 30))
     found = rows(f"id,text,label\n{bad}{plain}", tmp_path, ("text", "id", "label"))
     assert len(found) == len(expected) + 26
@@ -189,13 +187,12 @@ def test_a_stray_quote_is_reported_where_its_field_opens(
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_a_file_cut_off_inside_quotes_costs_its_last_row(end: str, tmp_path: Path) -> None:
-    """ROW1: a truncated file."""
+def test_file_truncated_inside_quotes_loses_its_last_row(end: str, tmp_path: Path) -> None:
     found = rows(f'id,text\n1,a\n2,b\n3,"cut o{end}', tmp_path)
     assert [(row.line, row.problem is None) for row in found] == [(2, True), (3, True), (4, False)]
 
 
-def test_files_without_quotes_read_them_as_text(write: Write, readings: Read) -> None:
-    """ROW1: the remedy that the reason names works."""
+def test_quotes_are_text_if_quotes_is_false(write: Write, readings: Read) -> None:
+    """The remedy that the reason names works."""
     write(table("text,label", 40, {5: '"opens', 30: 'closes"'}))
     assert [row.example.text for row in readings(quotes=False).rows][5] == '"opens'

@@ -1,4 +1,4 @@
-"""Rows in are rows used and rows reported, whatever is wrong with some of them (ROW1 to ROW4)."""
+"""Every row is used or reported, whatever is wrong with some of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def readings_of(file: RowFile) -> FileReadings:
 
 @given(row_files(["csv", "tsv", "jsonl", "parquet"]))
 def test_every_row_is_used_or_reported(file: RowFile) -> None:
-    """ROW1, ROW2, ROW3, ROW4."""
     found = readings_of(file)
     assert len(found.rows) + len(found.bad) == found.seen == len(file.rows)
     used = {row.example.id: (row.example.text, row.example.label) for row in found.rows}

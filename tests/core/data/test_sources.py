@@ -32,9 +32,7 @@ def test_an_absolute_path_a_url_and_a_package_are_read_alike(write: Write) -> No
     assert unpacked("package://click/click/__init__.py").startswith(b'"""')
 
 
-def test_a_missing_file_is_named_by_its_absolute_path_with_names_near_it(
-    write: Write, tmp_path: Path
-) -> None:
+def test_missing_file_is_reported_with_its_absolute_path_and_near_names(write: Write, tmp_path: Path) -> None:
     write("a", "dataset/messages.csv")
     with pytest.raises(DataError) as e:
         sources.read_bytes("dataset/message.csv")
@@ -44,7 +42,7 @@ def test_a_missing_file_is_named_by_its_absolute_path_with_names_near_it(
     )
 
 
-def test_a_missing_object_of_a_store_is_named_by_its_url() -> None:
+def test_missing_remote_object_is_reported_with_its_url() -> None:
     fsspec.filesystem("memory").pipe_file("/bucket/messages.csv", b"a")
     with pytest.raises(DataError) as e:
         sources.read_bytes("memory://bucket/message.csv")
@@ -61,13 +59,13 @@ def test_a_missing_object_of_a_store_is_named_by_its_url() -> None:
         ),
     ],
 )
-def test_a_url_that_leads_nowhere_is_refused(url: str, sentence: str) -> None:
+def test_unusable_url_is_rejected(url: str, sentence: str) -> None:
     with pytest.raises(UserError) as e:
         sources.read_bytes(url)
     assert str(e.value).startswith(sentence)
 
 
-def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+def test_folder_instead_of_a_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is a folder; name a file, or set data.dir"):
         sources.read_bytes(str(tmp_path))
 
@@ -79,7 +77,7 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
         (type("ConnectError", (Exception,), {}), PassingError, "could not be reached"),
     ],
 )
-def test_an_error_of_a_stores_own_client_is_named(
+def test_error_of_a_storage_client_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], kind: type[Exception], what: str
 ) -> None:
     def fail(self: object, path: str) -> bytes:

@@ -38,8 +38,8 @@ def ids(result: Split) -> dict[str, list[str]]:
     return {name: [row.example.id for row in result.used[name]] for name in SPLITS}
 
 
-def test_the_expected_ids_of_a_small_case() -> None:
-    """These ids hold on every machine and version; if they move, every made split of a user moves."""
+def test_split_ids_of_a_small_table_never_change() -> None:
+    """These ids hold on every machine and version; if they change, so does every split of a user."""
     assert ids(made(table(20))) == EXPECTED
 
 
@@ -71,7 +71,7 @@ def _labels(rows: list[TableRow]) -> tuple[int, int]:
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), min_size=30, max_size=120), st.integers(0, 3)
 )
-def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[int, int]], seed: int) -> None:
+def test_units_are_never_divided_and_every_row_is_placed(values: list[tuple[int, int]], seed: int) -> None:
     rows = [TableRow(Example(f"r{i}", str(i), label), "a", i) for i, (label, _) in enumerate(values)]
     units = [unit for _, unit in values]
     placed = assign(rows, units, DataConfig(path="a"), seed)
@@ -82,7 +82,7 @@ def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[i
     assert all(len(splits) == 1 for splits in by_unit.values())
 
 
-def test_small_families_spread_over_all_splits_and_sizes_stay_exact() -> None:
+def test_small_families_spread_over_all_splits_with_exact_sizes() -> None:
     rows = [
         TableRow(Example(f"r{i}", f"text {i}", i % 2, f"g{i // 3}" if i < 300 else None), "a", i)
         for i in range(1000)
@@ -111,14 +111,14 @@ def test_equal_texts_stay_together_even_without_a_search_for_near_duplicates() -
     assert sum(len(found) for found in result.used.values()) == 80
 
 
-def test_counts_instead_of_shares_leave_the_rest_over() -> None:
+def test_counts_instead_of_shares_leave_rows_over() -> None:
     result = made(table(100), sizes={"train": 40, "val": 8, "test": 12})
     assert [len(result.used[name]) for name in SPLITS] == [40, 8, 12]
     assert [sum(r.example.label for r in result.used[name]) for name in SPLITS] == [10, 2, 3]
     assert result.not_needed == 40
 
 
-def test_more_rows_than_there_are_cannot_be_asked_for() -> None:
+def test_sizes_larger_than_the_table_are_rejected() -> None:
     with pytest.raises(DataError) as e:
         made(table(50), sizes={"train": 40, "val": 8, "test": 12})
     assert str(e.value) == (
@@ -126,7 +126,7 @@ def test_more_rows_than_there_are_cannot_be_asked_for() -> None:
     )
 
 
-def test_limits_keep_the_stratification_and_a_smaller_one_takes_a_part_of_a_larger() -> None:
+def test_limits_are_stratified_and_nested() -> None:
     rows = table(400)
     examples = [row.example for row in rows]
     small, large = ([rows[i] for i in subset(examples, limit, 7)] for limit in (40, 80))
@@ -152,19 +152,19 @@ def test_limits_keep_the_stratification_and_a_smaller_one_takes_a_part_of_a_larg
         ),
     ],
 )
-def test_splits_that_nothing_can_be_learnt_from_are_refused(rows: list[TableRow], sentence: str) -> None:
+def test_splits_that_cannot_be_learned_from_are_rejected(rows: list[TableRow], sentence: str) -> None:
     with pytest.raises(DataError) as e:
         made(rows)
     assert str(e.value) == sentence
 
 
-def test_an_empty_split_of_one_giant_family_says_so() -> None:
+def test_empty_split_due_to_a_giant_family_is_explained() -> None:
     rows = [TableRow(Example(f"r{i}", f"text {i}", i % 2, "one"), "a", i) for i in range(10)]
     with pytest.raises(DataError, match=r"10 rows \(100.0%\), among them r0, must stay in one split"):
         made(rows)
 
 
-def test_kept_copies_of_one_id_get_ids_of_their_own(rows: Rows) -> None:
+def test_kept_copies_get_unique_ids(rows: Rows) -> None:
     copies = [*rows([("a", "x", 1), ("a", "x", 1), ("a-2", "y", 0), ("a", "x", 1)], "train")]
     config = DataConfig(path="a", duplicates="keep", leaks="keep")
     rest = [*rows([("b", "p", 1)], "val"), *rows([("a", "x", 0)], "test")]
@@ -180,5 +180,5 @@ def test_apportioned_parts_add_up_and_are_within_one_of_their_share(total: int, 
         assert not sum(weights) or abs(part - total * weight / sum(weights)) < 1
 
 
-def test_components_join_over_any_key_and_none_joins_nothing() -> None:
+def test_components_join_rows_by_any_key_except_none() -> None:
     assert components(5, [["a", "b", "a", None, None], [1, 2, 3, 2, None]]) == [0, 1, 0, 1, 4]

@@ -28,7 +28,7 @@ def stage(out: Path, seed: int = 42, **data: Any) -> tuple[dict[str, Any], dict[
     return returned, jsonio.read_json(out / "split_summary.json")
 
 
-def test_the_stage_writes_three_splits_and_what_became_of_every_row(write: Write, tmp_path: Path) -> None:
+def test_stage_writes_three_splits_and_accounts_for_every_row(write: Write, tmp_path: Path) -> None:
     rows = [f"message number {i} of its kind,{i % 2},g{i % 30}" for i in range(60)]
     odd = ["message number 0 of its kind,0,g0", ",1,g1", "twice,1,g2", "twice,0,g2", "more,1,g3,past"]
     write("text,label,who,\n" + "\n".join([*rows, *odd, odd[0]]) + "\n")
@@ -40,7 +40,7 @@ def test_the_stage_writes_three_splits_and_what_became_of_every_row(write: Write
     assert (summary["dataset_name"], summary["source_dir"], summary["seed"]) == ("mail", str(tmp_path), 42)
     assert summary["resolved_split_paths"]["val"] == str(tmp_path / "data.csv")
     assert summary["subset_limits"] == {"train": 0, "val": 5, "test": 0}
-    # Of 60 good rows and 5 odd ones the one that overflows is left, besides the 60.
+    # Of 60 good rows and 5 odd ones the one that overflows is left, in addition to the 60.
     assert sum(part["count"] for part in summary["source_split_summary"].values()) == 61
     assert summary["bad_rows"] == {
         "count": 1,
@@ -59,7 +59,7 @@ def test_the_stage_writes_three_splits_and_what_became_of_every_row(write: Write
         assert all(example.group for example in examples)
 
 
-def test_the_same_slice_gives_the_same_bytes(write: Write, tmp_path: Path) -> None:
+def test_same_settings_give_the_same_bytes(write: Write, tmp_path: Path) -> None:
     write("text,label\n" + "".join(f"message {i},{i % 2}\n" for i in range(40)))
     for out in ("a", "b"):
         stage(tmp_path / out, path="data.csv")
@@ -109,9 +109,7 @@ def spam() -> dict[str, Any]:
     }
 
 
-def test_the_quickstarts_split_is_the_one_its_answers_were_made_for(
-    spam: dict[str, Any], tmp_path: Path
-) -> None:
+def test_quickstart_split_matches_its_recorded_answers(spam: dict[str, Any], tmp_path: Path) -> None:
     returned, summary = stage(tmp_path, **spam)
     assert returned["counts"] == {"train": 400, "val": 300, "test": 600, "total": 1300}
     assert [returned["labels"][name]["1"] for name in SPLITS] == [160, 40, 80]

@@ -37,19 +37,13 @@ def streamed(path: Path | str, kind: Format = "csv") -> list[RawRow]:
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_odd_texts_come_as_they_were_written(tmp_path: Path, ends: str) -> None:
+def test_unusual_texts_are_read_unchanged(tmp_path: Path, ends: str) -> None:
     path = tmp_path / "odd.csv"
     path.write_bytes(table(ODD, ends).encode())
     assert [row.values[1] for row in streamed(path)] == ODD
 
 
-def test_rows_that_end_in_carriage_returns_are_rows(tmp_path: Path) -> None:
-    path = tmp_path / "mac.csv"
-    path.write_bytes(table(["one", "two"], "\r").encode())
-    assert [row.values for row in streamed(path)] == [("r0", "one"), ("r1", "two")]
-
-
-def test_a_packed_file_a_remote_one_and_typed_ones_are_read(tmp_path: Path) -> None:
+def test_packed_remote_and_typed_tables_are_read(tmp_path: Path) -> None:
     expected = [("r0", "one"), ("r1", "two")]
     text = table(["one", "two"])
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
@@ -64,7 +58,7 @@ def test_a_packed_file_a_remote_one_and_typed_ones_are_read(tmp_path: Path) -> N
     assert [row.values for row in streamed(tmp_path / "t.parquet", "parquet")] == expected
 
 
-def test_bytes_outside_the_encoding_spoil_their_row_alone(tmp_path: Path) -> None:
+def test_bytes_outside_the_encoding_lose_only_their_row(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"id,text\nr0,fine\nr1,caf\xe9\nr2,fine\n")
     found = streamed(path)
@@ -73,7 +67,7 @@ def test_bytes_outside_the_encoding_spoil_their_row_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("t.csv", b"\xff\xfei\0d\0", "is UTF-16, not utf-8; set --encoding utf-16"),
         ("t.csv", gzip.compress(b"id,text\n", mtime=0), "is packed by gzip; give it a name that ends in .gz"),
@@ -83,11 +77,11 @@ def test_bytes_outside_the_encoding_spoil_their_row_alone(tmp_path: Path) -> Non
         ("t.csv", None, "does not exist"),
     ],
 )
-def test_what_is_no_table_is_refused_with_place_and_remedy(
-    tmp_path: Path, name: str, data: bytes | None, said: str
+def test_invalid_table_is_rejected_with_place_and_remedy(
+    tmp_path: Path, name: str, data: bytes | None, message: str
 ) -> None:
     if data is not None:
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(DataError, match=said) as refused:
+    with pytest.raises(DataError, match=message) as refused:
         streamed(tmp_path / name)
     assert str(tmp_path) in str(refused.value)

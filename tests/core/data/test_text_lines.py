@@ -1,4 +1,4 @@
-"""Bytes are decoded before lines are split, and what is not text is refused (ROW3)."""
+"""Bytes are decoded before lines are split, and binary content is rejected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lines(data: bytes, encoding: str = "utf-8") -> list[str]:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", *WIDE])
 def test_lines_are_split_after_decoding(encoding: str, end: str) -> None:
-    """ROW3: UTF-16 was split at byte 0x0A."""
+    """A regression: UTF-16 was split at byte 0x0A."""
     assert lines(end.join([*TEXTS, ""]).encode(encoding), encoding) == TEXTS
     assert lines(end.join(TEXTS).encode(encoding), encoding) == TEXTS
 
@@ -47,8 +47,8 @@ class Pipe(io.BytesIO):
 
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
-def test_blocks_may_end_anywhere(size: int, encoding: str) -> None:
-    """ROW3: within a character, between a carriage return and a line feed, and in a byte order mark."""
+def test_blocks_may_end_inside_characters_and_line_ends(size: int, encoding: str) -> None:
+    """Within a character, between a carriage return and a line feed, and in a byte order mark."""
     data = codecs.BOM_UTF16_LE if encoding == "utf-16-le" else codecs.BOM_UTF8
     data += "one\r\ntw\ro 최고\r\n\r\n😀\r".encode(encoding)
     found = TextLines(Pipe(data, size), "t.txt", TextFormat(encoding)).stripped()
@@ -60,7 +60,7 @@ def test_blocks_may_end_anywhere(size: int, encoding: str) -> None:
 )
 @pytest.mark.parametrize("written", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_the_encoding_that_a_message_suggests_works(written: str, given: str) -> None:
-    """ROW3: with a byte order mark."""
+    """With a byte order mark."""
     data = "\ufeffhello there\nfree entry\n".encode(written)
     try:
         found = lines(data, given)
@@ -71,7 +71,6 @@ def test_the_encoding_that_a_message_suggests_works(written: str, given: str) ->
 
 @pytest.mark.parametrize("written", WIDE)
 def test_wide_encodings_without_a_byte_order_mark_are_recognized(written: str) -> None:
-    """ROW3."""
     data = "hello there\nfree entry\n".encode(written)
     assert TextLines(io.BytesIO(data), "t.txt", TextFormat()).likely == written
     with pytest.raises(DataError, match=r"not utf-16: it has no NUL bytes; set --encoding utf-8"):
@@ -79,8 +78,8 @@ def test_wide_encodings_without_a_byte_order_mark_are_recognized(written: str) -
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "cp949", "shift_jis"])
-def test_undecodable_bytes_are_lost_with_their_line_alone(encoding: str) -> None:
-    """ROW3: among them a character cut off at the end of the file."""
+def test_undecodable_bytes_lose_only_their_line(encoding: str) -> None:
+    """This includes a character cut off at the end of the file."""
     bad = b"\x00\xdc\x00\xdc" if encoding == "utf-16-le" else b"\xff\xff"
     fine = ["fine\n".encode(encoding), "fine\n".encode(encoding)]
     found = lines(bad.join(fine) + "cut".encode(encoding) + bad[:1], encoding)
@@ -91,7 +90,6 @@ def test_undecodable_bytes_are_lost_with_their_line_alone(encoding: str) -> None
 @pytest.mark.parametrize("encoding", ["utf-16", *WIDE])
 @pytest.mark.parametrize("name", ["data.csv", "data.tsv", "data.jsonl", "data.csv.gz"])
 def test_tables_are_read_in_wide_encodings(write: Write, readings: Read, encoding: str, name: str) -> None:
-    """ROW3: in training."""
     written = {
         "csv": 'text,label\r\n"two, and\n\u0a0d",1\r\nb,0\r\n',
         "tsv": 'text\tlabel\r\n"two, and\n\u0a0d"\t1\r\nb\t0\r\n',
@@ -115,35 +113,33 @@ def test_tables_are_read_in_wide_encodings(write: Write, readings: Read, encodin
         ("data.jsonl", b'{"text": "a", "label": 1}\n{"text": "caf\xe9", "label": 1}\n', 2),
     ],
 )
-def test_what_is_not_text_is_a_bad_row(
+def test_row_that_is_not_text_is_a_bad_row(
     write: Write, readings: Read, name: str, data: bytes, line: int
 ) -> None:
-    """ROW3: NULs, among them padding, and undecodable bytes."""
+    """NULs, among them padding, and undecodable bytes."""
     write(data, name)
     found = readings(name, max_bad_rows=1)
     assert [bad.line for bad in found.bad] == [line]
     assert len(found.rows) == found.seen - 1 > 0
 
 
-def test_a_table_in_utf_16_without_a_byte_order_mark_is_refused_with_the_encoding(
-    write: Write, readings: Read
-) -> None:
-    """ROW3: the encoding in the message works."""
+def test_utf_16_without_a_byte_order_mark_is_rejected_with_its_encoding(write: Write, readings: Read) -> None:
+    """The encoding in the message works."""
     write("text,label\nhello there,1\n".encode("utf-16-le"))
     with pytest.raises(DataError, match=r"the header has NUL.*set data\.encoding: utf-16-le$"):
         readings()
     assert readings(encoding="utf-16-le").rows[0].example.text == "hello there"
 
 
-def test_the_first_line_end_decides_and_mixed_ones_part_rows(write: Write, readings: Read) -> None:
-    """ROW1: lone carriage returns among line feeds."""
+def test_first_line_end_decides_what_ends_lines(write: Write, readings: Read) -> None:
+    """Lone carriage returns among line feeds."""
     for content in ("text,label\ra,1\rb,0\nc,1\r\nd,0", "text,label\na,1\rb,0\r\nc,1\nd,0\r"):
         write(content)
         assert [row.example.text for row in readings().rows] == ["a", "b", "c", "d"]
 
 
 def test_a_byte_order_mark_left_by_joining_files_is_skipped(write: Write, readings: Read) -> None:
-    """ROW1: and the second file's header is reported."""
+    """The header of the second file is a bad row."""
     write('text,label\na,1\n\ufefftext,label\n\ufeff"b, c",0\n')
     found = readings(max_bad_rows=1)
     assert [row.example.text for row in found.rows] == ["a", "b, c"]
@@ -153,6 +149,6 @@ def test_a_byte_order_mark_left_by_joining_files_is_skipped(write: Write, readin
 
 
 @pytest.mark.parametrize("encoding", ["hex", "rot13", "no-such"])
-def test_what_is_no_text_encoding_is_refused(encoding: str) -> None:
+def test_unknown_text_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(DataError, match="unknown encoding"):
         lines(b"a\n", encoding)

@@ -27,7 +27,7 @@ def test_any_example_survives_a_round_trip_to_the_byte(
     assert (list(scanned), len(scanned), list(scanned)) == (examples, len(examples), examples)
 
 
-def test_examples_left_in_the_file_are_gone_over_as_often_as_wanted(tmp_path: Path) -> None:
+def test_examples_in_a_file_can_be_iterated_repeatedly(tmp_path: Path) -> None:
     some = [Example("a", "x\r\ny", 1), Example("b", "", 0, "g")]
     write_examples(tmp_path / "train.csv", some)
     scanned = scan_examples(tmp_path / "train.csv")
@@ -38,7 +38,7 @@ def test_examples_left_in_the_file_are_gone_over_as_often_as_wanted(tmp_path: Pa
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "train.csv").read_bytes()
 
 
-def test_a_damaged_row_is_found_when_the_file_is_scanned_or_when_the_row_comes(tmp_path: Path) -> None:
+def test_damaged_row_raises_on_scanning_or_when_reached(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("id,text,label\na,b,1\nc,d\n")
     with pytest.raises(DataError, match=r"train\.csv:3: the row is damaged"):
@@ -49,7 +49,7 @@ def test_a_damaged_row_is_found_when_the_file_is_scanned_or_when_the_row_comes(t
         next(lazily)
 
 
-def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Path) -> None:
+def test_columns_are_id_text_label_and_group_if_any(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     write_examples(path, [Example("a", "x\ry", 1)])
     assert path.read_bytes() == b'id,text,label\r\na,"x\ry",1\r\n'
@@ -72,7 +72,7 @@ def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Pa
         ),
     ],
 )
-def test_a_file_of_others_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+def test_file_of_another_program_is_rejected(tmp_path: Path, content: str, sentence: str) -> None:
     path = tmp_path / "train.csv"
     path.write_text(content)
     with pytest.raises(DataError) as e:

@@ -1,4 +1,4 @@
-"""The imported file and its list together are all that the old file said, and the file loads as it stands."""
+"""The imported config and its remarks cover the whole earlier file, and the config loads."""
 
 from __future__ import annotations
 
@@ -42,29 +42,27 @@ def written(found: Imported, folder: Path) -> Path:
     return path
 
 
-def test_the_table_has_a_row_for_each_of_its_65_keys_and_no_other() -> None:
+def test_key_table_has_exactly_the_65_keys() -> None:
     assert list(KEYS) == list(dict.fromkeys(KEYS))
     assert set(KEYS) == {*FIRST, *LATER}
     assert (len(FIRST), len(LATER), len(KEYS)) == (54, 11, 65)
     assert {name for name, key in KEYS.items() if key.later} == set(LATER)
 
 
-def test_55_keys_are_taken_over_and_the_other_10_have_a_reason() -> None:
+def test_55_keys_are_converted_and_10_have_a_reason() -> None:
     without = [name for name, key in KEYS.items() if not key.fields]
     assert (len(KEYS) - len(without), len(without)) == (55, 10)
     assert all(KEYS[name].note for name in without)
 
 
-def test_every_field_that_is_written_is_one_of_ours() -> None:
+def test_every_written_field_exists() -> None:
     ours = {".".join(path) for path in leaves(Config)}
     assert {field for key in KEYS.values() for field in key.fields} | set(FIXED) <= ours
 
 
 @pytest.mark.parametrize("version", ["old", "new"])
 @pytest.mark.parametrize("name", [*FIRST, *LATER])
-def test_each_key_alone_is_in_the_file_with_its_name_or_in_the_list_with_a_reason(
-    tmp_path: Path, name: str, version: Any
-) -> None:
+def test_each_key_alone_is_converted_or_listed_with_a_reason(tmp_path: Path, name: str, version: Any) -> None:
     path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new_default)})
     found = imported(path, defaults=version)
     mapped = [field for field, origin in found.origins.items() if origin == name]
@@ -81,7 +79,7 @@ def test_each_key_alone_is_in_the_file_with_its_name_or_in_the_list_with_a_reaso
 
 
 @pytest.mark.parametrize(("version", "keys"), [("old", FIRST), ("new", [*FIRST, *LATER])])
-def test_all_keys_at_once_are_taken_over_or_listed(tmp_path: Path, version: str, keys: list[str]) -> None:
+def test_all_keys_together_are_converted_or_listed(tmp_path: Path, version: str, keys: list[str]) -> None:
     path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new_default) for name in keys})
     found = imported(path)
     assert found.version == version
@@ -90,7 +88,7 @@ def test_all_keys_at_once_are_taken_over_or_listed(tmp_path: Path, version: str,
     assert load(written(found, tmp_path)).run_name == "mine"
 
 
-def test_what_the_file_does_not_say_is_as_its_version_had_it(tmp_path: Path) -> None:
+def test_missing_keys_get_the_defaults_of_their_version(tmp_path: Path) -> None:
     old = imported(write_config(tmp_path, seed=1))
     new = imported(write_config(tmp_path, batch_strategy="random"))
     forced = imported(write_config(tmp_path, seed=1), defaults="new")
@@ -110,11 +108,11 @@ def test_what_the_file_does_not_say_is_as_its_version_had_it(tmp_path: Path) -> 
     assert (config.evaluation.max_new_tokens, new.values["evaluation.max_new_tokens"]) == (512, 1024)
 
 
-def test_nothing_is_sent_anywhere_where_the_file_does_not_speak_of_it(tmp_path: Path) -> None:
+def test_trackers_are_off_unless_the_file_names_one(tmp_path: Path) -> None:
     assert load(written(imported(write_config(tmp_path, seed=1)), tmp_path)).config.trackers.wandb is None
 
 
-def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+def test_every_line_states_the_origin_of_its_value(tmp_path: Path) -> None:
     text = render(
         imported(
             write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=5, teacher_json_mode=True)
@@ -132,7 +130,7 @@ def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     assert all("  # " in line for line in values)
 
 
-def test_paths_are_found_from_the_folders_above_the_config_with_or_without_tinker(
+def test_paths_are_found_from_parent_folders_with_or_without_tinker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = write_project(tmp_path)
@@ -156,7 +154,7 @@ def test_paths_are_found_from_the_folders_above_the_config_with_or_without_tinke
         (("other", "one"), ",", ("comment", "isHate", ";")),
     ],
 )
-def test_columns_are_those_of_the_train_table_in_the_order_in_which_it_tried_them(
+def test_columns_of_the_train_table_are_tried_in_the_scripts_order(
     tmp_path: Path, columns: tuple[str, str], separator: str, taken: tuple[str, str, str]
 ) -> None:
     write_tables(write_project(tmp_path) / "dataset/ethos", columns, separator)
@@ -164,7 +162,7 @@ def test_columns_are_those_of_the_train_table_in_the_order_in_which_it_tried_the
     assert (values["data.text_column"], values["data.label_column"], values["data.separator"]) == taken
 
 
-def test_what_is_not_found_is_listed_with_the_places_tried(
+def test_missing_paths_are_listed_with_the_places_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,7 +173,7 @@ def test_what_is_not_found_is_listed_with_the_places_tried(
     assert missing["dataset_root_dir"].endswith("): set data.dir")
 
 
-def test_its_prompts_become_ours_word_for_word(tmp_path: Path) -> None:
+def test_prompts_are_converted_word_for_word(tmp_path: Path) -> None:
     write_project(tmp_path)
     found = imported(write_config(tmp_path, task_instruction="Is it spam?"))
     Path(found.values["prompts.file"]).write_text(found.prompts or "")
@@ -185,8 +183,8 @@ def test_its_prompts_become_ours_word_for_word(tmp_path: Path) -> None:
         "You judge messages.",
         'Is it spam?\nRules: THE RULES\nMessage: {a} text\nGive {"reasoning": "...", "label": 0}.',
     ]
-    said = [r.text for r in found.remarks if r.key == "prompt_file"]
-    assert "no student_user and no student_label_only_user" in " ".join(said)
+    remarks = [r.text for r in found.remarks if r.key == "prompt_file"]
+    assert "no student_user and no student_label_only_user" in " ".join(remarks)
 
 
 def test_tagged_prompts_of_the_later_version_keep_their_tags(tmp_path: Path) -> None:
@@ -199,7 +197,7 @@ def test_tagged_prompts_of_the_later_version_keep_their_tags(tmp_path: Path) -> 
     assert message.content == "Decide whether the following text is hate speech. TEXT"
 
 
-def test_a_prompts_file_of_ours_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_file_in_our_form_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = write_project(tmp_path, prompts="task_instruction: T\nteacher_user: '{{ text }}'\n")
     monkeypatch.chdir(home)
     found = imported(write_config(tmp_path, seed=1))
@@ -223,12 +221,14 @@ def test_a_prompts_file_of_ours_stays_where_it_is(tmp_path: Path, monkeypatch: p
         ({"teacher_model": "gemini-x"}, "teacher.api_key_env", "DEEPSEEK_API_KEY"),
     ],
 )
-def test_values_mean_what_they_meant(tmp_path: Path, given: dict[str, Any], field: str, value: Any) -> None:
+def test_converted_values_keep_their_meaning(
+    tmp_path: Path, given: dict[str, Any], field: str, value: Any
+) -> None:
     assert imported(write_config(tmp_path, **given)).values[field] == value
 
 
 @pytest.mark.parametrize("place", ["", "teacher_phase/accepted_samples.jsonl"])
-def test_answers_of_an_earlier_run_stand_in_for_the_teacher_with_its_splits(
+def test_answers_of_an_earlier_run_replace_the_teacher_and_the_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     home = write_project(tmp_path)
@@ -249,13 +249,13 @@ def test_answers_of_an_earlier_run_stand_in_for_the_teacher_with_its_splits(
 @pytest.mark.parametrize("prompts", ["[broken", "reasoning_user_prompt_template: [a, b]\n",
                                      "reasoning_user_prompt_template: '{text} {gold}'\n",
                                      "reasoning_user_prompt_template: 'a { brace {text}'\n"])  # fmt: skip
-def test_prompts_that_could_not_be_rendered_are_named(tmp_path: Path, prompts: str) -> None:
+def test_unrenderable_prompts_are_rejected(tmp_path: Path, prompts: str) -> None:
     home = write_project(tmp_path, prompts=prompts)
     with pytest.raises(PromptError, match=f"{home}/prompts/sft_reasoning.yaml"):
         imported(write_config(tmp_path, seed=1))
 
 
-def test_answers_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_answers_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--answers no/run does not exist; give the folder of a run"):
         imported(write_config(tmp_path, seed=1), answers=Path("no/run"))
 
@@ -288,7 +288,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("text", "sentence"), BROKEN)
-def test_a_bad_file_is_one_sentence_with_place_and_remedy(tmp_path: Path, text: str, sentence: str) -> None:
+def test_bad_file_is_rejected_with_place_and_remedy(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "reasoning_sft.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=sentence.format(path=path).replace("||", r"\|\|")) as e:

@@ -1,4 +1,4 @@
-"""The predecessor's run folders: answers that teach again, texts that are data, metrics in tables."""
+"""The predecessor's run folders: answers for a teacher, texts as data, metrics in tables."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_answers_of_a_run_are_found_by_their_texts(tmp_path: Path, place: st
 
 
 @LATER
-def test_accepted_answers_alone_teach_too(tmp_path: Path, later: bool) -> None:
+def test_accepted_answers_alone_suffice(tmp_path: Path, later: bool) -> None:
     run = write_run(tmp_path / "tinker", later=later)
     accepted = run / "teacher_phase/accepted_samples.jsonl"
     alone = sampled(tmp_path, accepted, examples())
@@ -77,13 +77,13 @@ def test_accepted_answers_alone_teach_too(tmp_path: Path, later: bool) -> None:
     assert "<think>" not in json.dumps([a.reasoning for f in found for a in f.answers])
 
 
-def test_texts_with_ids_of_their_own_are_found_too(tmp_path: Path) -> None:
+def test_texts_with_custom_ids_are_found(tmp_path: Path) -> None:
     run = write_run(tmp_path / "tinker")
     summary, found = sampled(tmp_path, run, examples(ids=lambda name, text: name))
     assert (summary["answered"], found[0].example.id) == (36, "t00")
 
 
-def test_a_text_that_was_asked_about_twice_has_all_its_answers(tmp_path: Path) -> None:
+def test_text_sampled_twice_has_all_its_answers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "tinker", wrong=1)
     path = run / "teacher_phase/teacher_samples.jsonl"
     rows = list(jsonio.read_jsonl(path))
@@ -94,7 +94,7 @@ def test_a_text_that_was_asked_about_twice_has_all_its_answers(tmp_path: Path) -
     assert [a.sample for a in found[0].answers] == [0, 1, 2]
 
 
-def test_this_projects_own_samples_are_answers_as_they_stand(tmp_path: Path) -> None:
+def test_samples_of_this_project_are_valid_answers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "tinker")
     _, first = sampled(tmp_path, run, examples())
     kept = tmp_path / "kept/teacher_phase"
@@ -104,7 +104,7 @@ def test_this_projects_own_samples_are_answers_as_they_stand(tmp_path: Path) -> 
     assert again == first
 
 
-def test_answers_to_other_texts_are_refused_with_a_text_of_each(tmp_path: Path) -> None:
+def test_answers_to_other_texts_are_rejected_with_an_example_of_each_side(tmp_path: Path) -> None:
     run = write_run(tmp_path / "tinker")
     with pytest.raises(AnswersError) as e:
         sampled(tmp_path, run, [Example("a", "Quite another text", 1)])
@@ -113,22 +113,24 @@ def test_answers_to_other_texts_are_refused_with_a_text_of_each(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("make", ["folder", "empty file", "broken line"])
-def test_a_folder_without_answers_is_named(tmp_path: Path, make: str) -> None:
+def test_folder_without_answers_is_rejected(tmp_path: Path, make: str) -> None:
     run = tmp_path / "runs/x"
     (run / "teacher_phase").mkdir(parents=True)
-    said = "is a folder without teacher_phase/teacher_samples.jsonl or teacher_phase/accepted_samples.jsonl"
+    message = (
+        "is a folder without teacher_phase/teacher_samples.jsonl or teacher_phase/accepted_samples.jsonl"
+    )
     if make != "folder":
         text = "" if make == "empty file" else '{"text": "x", "raw_output": \n'
         (run / "teacher_phase/accepted_samples.jsonl").write_text(text)
-        said = {
+        message = {
             "empty file": "accepted_samples.jsonl contains no answers",
             "broken line": "jsonl:1: not JSON",
         }[make]
-    with pytest.raises(AnswersError, match=said):
+    with pytest.raises(AnswersError, match=message):
         sampled(tmp_path, run, examples())
 
 
-def test_its_splits_are_data_as_they_lie(tmp_path: Path) -> None:
+def test_predecessors_splits_are_valid_data(tmp_path: Path) -> None:
     run = write_run(tmp_path / "tinker")
     (run / "data_splits/train_with_hard_tag.csv").write_text("text,label,hard,example_id\n")
     rows = read(DataConfig(dir=str(run / "data_splits"))).rows
@@ -136,7 +138,7 @@ def test_its_splits_are_data_as_they_lie(tmp_path: Path) -> None:
     assert len(rows) == 60
 
 
-def test_its_runs_stand_in_the_table_with_those_of_this_project(tmp_path: Path) -> None:
+def test_predecessors_runs_are_listed_with_our_runs(tmp_path: Path) -> None:
     for name, later in (("sft_20250102_030405", False), ("sft_20250203_040506", True)):
         run = write_run(tmp_path, name, later=later)
     (run / "student_phase/metrics_val.json").write_text('{"split": "va')
@@ -153,7 +155,7 @@ def test_its_runs_stand_in_the_table_with_those_of_this_project(tmp_path: Path) 
     assert (entry.state, entry.metrics["macro_f1"]) == ("predecessor", 0.75)
 
 
-def test_a_later_run_without_inference_has_a_row_from_the_end_of_its_training(tmp_path: Path) -> None:
+def test_run_without_inference_is_summarized_from_its_training_metrics(tmp_path: Path) -> None:
     run = write_run(tmp_path, later=True)
     for path in (run / "student_phase").iterdir():
         path.unlink()
@@ -173,9 +175,7 @@ def test_a_later_run_without_inference_has_a_row_from_the_end_of_its_training(tm
     assert [e.metrics["auroc"] for e in list_runs(Store.at(str(tmp_path)))] == [0.5]
 
 
-def test_a_run_of_the_predecessors_is_never_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predecessors_run_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load(write_project(tmp_path, "model"), ["run.name=old"])
     run = write_run(tmp_path / "out", "old")
@@ -189,7 +189,7 @@ def test_a_run_of_the_predecessors_is_never_written_over(
     assert [p.name for p in run.rglob("*") if p.is_file()] == ["resolved_config.yaml"]
 
 
-def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected(tmp_path: Path) -> None:
+def test_predecessors_run_is_removed_only_by_force_and_never_collected(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     store = Store.at(str(tmp_path))
     before = sorted(run.rglob("*"))
@@ -201,7 +201,7 @@ def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected
     assert not [p for p in run.rglob("*") if p.is_file()]
 
 
-def test_what_needs_a_config_of_ours_says_whose_run_it_is(tmp_path: Path) -> None:
+def test_commands_that_need_a_config_name_the_predecessors_run(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     with pytest.raises(UserError, match=r"has no .*resolved_config.yaml: it is not a run of this project"):
         run_config(RunView(Store.at(str(tmp_path)), run.name))

@@ -33,7 +33,7 @@ def test_texts_and_answers_are_counted_by_reason_and_by_gold_label() -> None:
     assert (funnel.first_answer_right.count, funnel.first_answer_right.total) == (2, 4)
 
 
-def test_agreement_looks_at_texts_with_several_readable_answers() -> None:
+def test_agreement_counts_texts_with_several_readable_answers() -> None:
     counter = FunnelCounter()
     texts: list[tuple[int, list[int | None]]] = [
         (1, [1, 1, 0]),
@@ -61,7 +61,7 @@ def _reasons(reason: str) -> list[str | None]:
     return [] if reason == "missing" else [reason or None]
 
 
-def test_the_whole_sentence_has_shares_interval_rule_and_remedy() -> None:
+def test_skew_message_has_shares_interval_rule_and_remedy() -> None:
     found = skew(funnel({"": (300, 100), "label_mismatch": (10, 84), "too_short": (2, 6)}).texts, live=True)
     assert found is not None
     assert (found.label, found.rule, found.took) == ("1", "label_mismatch", {"0": 10, "1": 84})
@@ -75,7 +75,7 @@ def test_the_whole_sentence_has_shares_interval_rule_and_remedy() -> None:
     )
 
 
-def test_the_rule_that_makes_the_difference_is_named_and_not_the_one_that_takes_most() -> None:
+def test_skew_names_the_rule_that_causes_the_difference() -> None:
     texts = funnel({"": (500, 30), "label_mismatch": (500, 50), "too_short": (0, 20)}).texts
     found = skew(texts, live=True)
     assert found is not None
@@ -83,7 +83,7 @@ def test_the_rule_that_makes_the_difference_is_named_and_not_the_one_that_takes_
     assert "lower min_chars of too_short" in found.remedy
 
 
-def test_the_negative_class_can_be_the_one_that_loses() -> None:
+def test_negative_class_can_lose_more() -> None:
     found = skew(funnel({"": (40, 100), "repeats": (60, 0)}).texts, live=True)
     assert found is not None
     assert found.label == "0"
@@ -103,17 +103,17 @@ def test_the_negative_class_can_be_the_one_that_loses() -> None:
     ],
     ids=["chance explains it", "no positives", "no texts", "all rejected", "all accepted"],
 )
-def test_nothing_is_said_where_the_interval_holds_0_or_is_undefined(counts: Counts) -> None:
+def test_no_skew_if_the_interval_contains_0_or_is_undefined(counts: Counts) -> None:
     assert skew(funnel(counts).texts, live=True) is None
     assert list(notices(funnel(counts), live=True)) == []
 
 
-def test_a_recorded_teacher_is_not_told_to_try_again() -> None:
+def test_remedies_for_recorded_answers_do_not_ask_for_more_attempts() -> None:
     texts = funnel({"": (100, 40), "label_mismatch": (0, 60)}).texts
-    said = [found.remedy for live in (True, False) if (found := skew(texts, live=live)) is not None]
-    assert "teacher.attempts" in said[0]
-    assert "teacher.attempts" not in said[1]
-    assert said[1].startswith("record more answers to them")
+    remedies = [found.remedy for live in (True, False) if (found := skew(texts, live=live)) is not None]
+    assert "teacher.attempts" in remedies[0]
+    assert "teacher.attempts" not in remedies[1]
+    assert remedies[1].startswith("record more answers to them")
 
 
 @pytest.mark.parametrize("rule", tuple(RULES))
@@ -125,9 +125,9 @@ def test_every_rule_has_a_remedy_of_its_own(rule: str, live: bool) -> None:
     assert "{" not in found.remedy
 
 
-def test_texts_without_an_answer_are_a_loss_too() -> None:
-    said = list(notices(funnel({"": (300, 80), "missing": (2, 20)}), live=True))
-    assert said == [
+def test_texts_without_an_answer_count_as_a_loss() -> None:
+    found = list(notices(funnel({"": (300, 80), "missing": (2, 20)}), live=True))
+    assert found == [
         "more positive texts than negative ones have no answer, 20 of 100 (20.0%) against 2 of 302 (0.7%); "
         "positive minus negative +0.193 (95 % interval +0.125 to +0.282): see in the ledger's given_up why "
         "the endpoint does not answer them, and fix that or use another"
@@ -136,7 +136,7 @@ def test_texts_without_an_answer_are_a_loss_too() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["", *RULES]), st.tuples(st.integers(0, 60), st.integers(0, 60))))
-def test_it_is_said_exactly_where_the_interval_excludes_0(counts: Counts) -> None:
+def test_skew_is_reported_exactly_if_the_interval_excludes_0(counts: Counts) -> None:
     texts = funnel(counts).texts
     found, d = skew(texts, live=True), texts.difference
     shown = d.low is not None and d.high is not None and (d.low > 0 or d.high < 0)

@@ -1,4 +1,4 @@
-"""A text is hard where every answer was rejected; it is listed with all reasons and marked in the data."""
+"""A text is hard if every answer was rejected; it is listed with all reasons and marked in the data."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def test_a_hard_text_is_listed_with_its_place_its_gold_label_and_every_reason(
     }
 
 
-def test_every_text_is_marked_and_one_without_an_answer_is_neither(
-    tmp_path: Path, written: HardWriter
-) -> None:
+def test_every_text_is_marked_and_unanswered_ones_are_neither(tmp_path: Path, written: HardWriter) -> None:
     path = tmp_path / tagged_file("train")
     with path.open(encoding="utf-8", newline="") as f:
         rows = list(csv.reader(f))
@@ -73,7 +71,7 @@ def test_every_text_is_marked_and_one_without_an_answer_is_neither(
     assert dict(read_tags(path)) == {"a": True, "b": False, "c": False, "d": None}
 
 
-def test_hard_texts_are_counted_by_gold_label_of_those_that_were_answered(written: HardWriter) -> None:
+def test_hard_texts_are_counted_by_gold_label_among_answered_ones(written: HardWriter) -> None:
     found = written.hardness()
     assert (found.texts, found.unanswered) == (1, 1)
     assert {k: (s.count, s.total) for k, s in found.by_label.items()} == {"0": (0, 1), "1": (1, 2)}
@@ -81,7 +79,7 @@ def test_hard_texts_are_counted_by_gold_label_of_those_that_were_answered(writte
     assert (found.by_label["1"].low or 0) < 0.5 < (found.by_label["1"].high or 0)
 
 
-def test_no_answer_is_no_verdict() -> None:
+def test_text_without_an_answer_is_not_judged() -> None:
     assert is_hard([]) is None
     assert is_hard([judged(1, "refuses")]) is True
     assert is_hard([judged(1, "refuses"), judged(1)]) is False

@@ -51,7 +51,7 @@ REVEALING = [
     "Given that this is spam, R1 is what applies.",
     "The label tells us that it is spam [R1].",
     "The label indicates that the rules apply [R1].",
-    # what was said by whoever asked
+    # statements of the asker
     "We are told that the rules apply, so R1 it is.",
     "I was told that the answer is 1, which R1 covers.",
     "We were given the label 1, so R1 applies.",
@@ -228,18 +228,18 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize("reasoning", REVEALING)
-def test_a_reason_that_reveals_the_shown_label_is_found(reasoning: str) -> None:
+def test_reason_that_reveals_the_label_is_rejected(reasoning: str) -> None:
     assert revealed(reasoning, NAMES)
 
 
 @pytest.mark.parametrize("reasoning", ORDINARY)
-def test_an_ordinary_reason_with_such_words_is_not(reasoning: str) -> None:
+def test_ordinary_reason_with_similar_words_is_accepted(reasoning: str) -> None:
     assert revealed(reasoning, NAMES) is None
 
 
 @pytest.mark.parametrize("file", ["default.yaml", "reviews.yaml", "sms.yaml"])
 @pytest.mark.parametrize("gold", [0, 1])
-def test_the_products_own_hints_are_known(file: str, gold: int) -> None:
+def test_default_hints_are_recognized(file: str, gold: int) -> None:
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts" / file)))
     shown = prompts.teacher_messages("the text", "R1", gold=gold)[-1].content
     plain = prompts.teacher_messages("the text", "R1")[-1].content
@@ -248,7 +248,7 @@ def test_the_products_own_hints_are_known(file: str, gold: int) -> None:
 
 
 @given(st.text())
-def test_no_text_makes_it_raise(reasoning: str) -> None:
+def test_revealed_never_raises(reasoning: str) -> None:
     revealed(reasoning, (*NAMES, "", "a (b", "[c]"))
 
 
@@ -268,25 +268,25 @@ LEAK = "The correct label is 1 so R1 must be the rule that decides."
 
 
 @pytest.mark.parametrize("config", [{}, {"rules": ["unparsed"]}, {"rules": []}])
-def test_by_default_hinted_answers_alone_are_judged_whatever_the_other_rules(config: Any) -> None:
+def test_by_default_only_hinted_answers_are_checked_for_leaks(config: Any) -> None:
     assert rejected(LEAK, shown=True, **config) == ["reveals_label"]
     assert rejected(LEAK, shown=False, **config) == []
     assert rejected("It promises a prize, so [R1] applies.", shown=True, **config) == []
 
 
-def test_it_can_be_switched_off_extended_and_applied_to_all_answers() -> None:
+def test_reveals_label_can_be_disabled_extended_and_applied_to_all_answers() -> None:
     assert rejected(LEAK, shown=True, hinted=[]) == []
     own = {"rule": "reveals_label", "phrases": ["the desk calls it {label}"]}
-    said = "The desk calls it Spam, and R1 fits."
-    assert rejected(said, shown=True) == []
-    assert rejected(said, shown=True, hinted=[own]) == ["reveals_label"]
+    reasoning = "The desk calls it Spam, and R1 fits."
+    assert rejected(reasoning, shown=True) == []
+    assert rejected(reasoning, shown=True, hinted=[own]) == ["reveals_label"]
     assert rejected(LEAK, shown=True, hinted=[own]) == ["reveals_label"]
     assert rejected(LEAK, shown=False, rules=["reveals_label"]) == ["reveals_label"]
     assert rejected(LEAK, shown=True, rules=["reveals_label"]) == ["reveals_label"]
     assert rejected("R1 it is", shown=True, rules=[], hinted=["too_short"]) == ["too_short"]
 
 
-def test_a_gold_label_has_no_reason_to_reveal_it() -> None:
+def test_gold_teacher_answers_never_reveal_a_label() -> None:
     found = RejectionConfig()
     gold = dataclasses.replace(GOOD, parse_source="gold", reasoning="The gold label.", hinted=True)
     assert not any(v.rejected for v in judge(found, gold, EXAMPLE, RuleContext(("R1",))))

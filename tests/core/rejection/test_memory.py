@@ -72,7 +72,7 @@ def measured(folder: Path) -> list[int]:
 
 
 @pytest.mark.integration
-def test_three_times_the_texts_take_no_more_memory(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     """In a process of its own: threads that other tests left would be counted too."""
     code = (
         "from pathlib import Path; from tests.core.rejection.test_memory import measured; "

@@ -71,7 +71,7 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-def test_accepted_and_rejected_answers_stand_in_row_and_sample_order(tmp_path: Path) -> None:
+def test_accepted_and_rejected_answers_are_in_row_and_sample_order(tmp_path: Path) -> None:
     io = sampled(tmp_path, ANSWERS)
     reject(tmp_path, io)
     assert list(read_accepted(io.out / "accepted_samples.jsonl")) == [
@@ -83,7 +83,7 @@ def test_accepted_and_rejected_answers_stand_in_row_and_sample_order(tmp_path: P
     ]  # fmt: skip
 
 
-def test_a_rejected_row_keeps_every_verdict_and_the_first_names_the_reason(tmp_path: Path) -> None:
+def test_rejected_row_has_every_verdict_and_the_first_is_the_reason(tmp_path: Path) -> None:
     io = sampled(tmp_path, [raw("a", 0, "short"), *ANSWERS[1:]])
     reject(tmp_path, io, "too_short", "label_mismatch")
     row = rows(io, "rejected_samples.jsonl")[0]
@@ -111,7 +111,7 @@ def test_the_summary_keeps_the_predecessors_fields_and_adds_the_funnel(tmp_path:
     stage.ensure_usable(summary)
 
 
-def test_one_answer_is_kept_for_each_text_unless_more_are_wanted(tmp_path: Path) -> None:
+def test_one_answer_per_text_is_kept_by_default(tmp_path: Path) -> None:
     answers = [raw("a", 1, sample=0), raw("a", 1, sample=1), raw("a", 1, sample=2), raw("b", 0)]
     io = sampled(tmp_path, answers, keep=3)
     reject(tmp_path, io)
@@ -121,7 +121,7 @@ def test_one_answer_is_kept_for_each_text_unless_more_are_wanted(tmp_path: Path)
     assert [r["sample_id"] for r in rows(io, "accepted_samples.jsonl")] == ["a_k0", "a_k1", "b_k0"]
 
 
-def test_a_reasoning_is_repeated_only_by_what_was_accepted_before_it(tmp_path: Path) -> None:
+def test_only_accepted_reasonings_count_as_repeated(tmp_path: Path) -> None:
     io = sampled(tmp_path, [raw("a", 0), raw("b", 0), raw("c", 1), raw("d", 0, LONG + "!")])
     reject(tmp_path, io, "label_mismatch", "repeats")
     assert [(r["sample_id"], r["reject_reason"]) for r in rows(io, "rejected_samples.jsonl")] == [
@@ -153,7 +153,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("answers", "sentence"), UNUSABLE)
-def test_what_nothing_can_be_learnt_from_is_written_and_then_refused(
+def test_unusable_answers_are_written_before_the_stage_fails(
     tmp_path: Path, answers: list[dict[str, Any]], sentence: str
 ) -> None:
     io = sampled(tmp_path, answers)
@@ -164,12 +164,12 @@ def test_what_nothing_can_be_learnt_from_is_written_and_then_refused(
     assert str(e.value) == sentence
 
 
-def test_a_teacher_that_always_says_the_same_is_refused_too(tmp_path: Path) -> None:
+def test_constant_teacher_is_rejected(tmp_path: Path) -> None:
     summary = reject(tmp_path, sampled(tmp_path, [raw(n, 0) for n in "abcd"]), "too_short")
     assert summary["unusable"].startswith("all accepted answers say 0, whatever the gold label; ")
 
 
-def test_rejection_that_eats_one_class_is_said_in_the_summary_and_in_the_log(
+def test_skewed_rejection_is_reported_in_the_summary_and_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     many = [Example(f"t{i}", "T", i % 2) for i in range(40)]
@@ -186,7 +186,7 @@ def test_rejection_that_eats_one_class_is_said_in_the_summary_and_in_the_log(
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", notice)]
 
 
-def test_rejection_that_is_even_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_even_rejection_gives_no_notice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     many = [Example(f"t{i}", "T", i % 2) for i in range(40)]
     summary = reject(tmp_path, sampled(tmp_path, [raw(e.id, e.label) for e in many], texts=many))
     assert (summary["skew"], summary["notices"]) == (None, [])
@@ -195,7 +195,7 @@ def test_rejection_that_is_even_says_nothing(tmp_path: Path, caplog: pytest.LogC
     assert caplog.records == []
 
 
-def test_rules_that_need_ids_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+def test_rules_that_need_ids_are_rejected_before_any_request(tmp_path: Path) -> None:
     sampled(tmp_path, ANSWERS)
     (tmp_path / "rules/a.txt").write_text("Be kind.")
     config = RejectionConfig.model_validate({"rules": ["no_rule_cited"]})
@@ -206,14 +206,14 @@ def test_rules_that_need_ids_are_refused_before_anything_is_asked(tmp_path: Path
         stage.content(settings)
 
 
-def test_answers_made_from_another_split_are_refused(tmp_path: Path) -> None:
+def test_answers_to_another_split_are_rejected(tmp_path: Path) -> None:
     io = sampled(tmp_path, ANSWERS)
     write_examples(tmp_path / "split/train.csv", TEXTS[1:])
     with pytest.raises(StageError, match="answers id 'a', which train does not hold in this place"):
         reject(tmp_path, io)
 
 
-def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes_rightly(
+def test_395_of_400_quickstart_answers_are_accepted(
     tmp_path: Path,
 ) -> None:
     try:
@@ -240,7 +240,7 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
     assert {v["rule"] for v in rejected} == {"label_mismatch"}
 
 
-def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: Path, tmp_path: Path) -> None:
+def test_recorded_run_on_answers_pass_the_same_stages(real_data: Path, tmp_path: Path) -> None:
     with (real_data / "fpb_opinionated/data.csv").open(encoding="utf-8", newline="") as f:
         texts = [Example(r["id"], r["text"], int(r["label"])) for r in csv.DictReader(f)]
     io = sampled(tmp_path, ANSWERS)
@@ -259,7 +259,7 @@ def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: 
     assert set(summary["funnel"]["answers"]["by_reason"]) == {"label_mismatch"}
 
 
-def test_a_hinted_answer_that_reveals_its_label_is_rejected_unasked(tmp_path: Path) -> None:
+def test_hinted_answer_that_reveals_its_label_is_rejected_by_default(tmp_path: Path) -> None:
     leak = "Since the gold label was provided, R1 has to apply here."
     answers = [
         raw("a", 1, leak, hinted=True), raw("b", 0), raw("c", 1, leak), raw("d", 0, hinted=True),
@@ -273,7 +273,7 @@ def test_a_hinted_answer_that_reveals_its_label_is_rejected_unasked(tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKD"])
-def test_a_quotation_in_another_normal_form_is_accepted(tmp_path: Path, form: Any) -> None:
+def test_quotation_in_another_unicode_form_is_accepted(tmp_path: Path, form: Any) -> None:
     texts = [
         Example("a", "Gagnez un caf\u00e9 gratuit \u00e0 No\u00ebl", 1),
         Example("b", "see you at lunch", 0),
@@ -292,7 +292,7 @@ REASONINGS = st.lists(st.sampled_from(["a", " A ", "a  b", "A\tb", "ß", "ss", "
 
 
 @given(REASONINGS)
-def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: list[str]) -> None:
+def test_accepted_reasonings_are_counted_by_their_plain_form(reasonings: list[str]) -> None:
     seen = Counter[str]()
     with closing(AcceptedReasonings()) as remembered:
         for reasoning in reasonings:
@@ -301,7 +301,7 @@ def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: lis
             seen[plain(reasoning)] += 1
 
 
-def test_more_than_is_held_in_memory_is_still_remembered() -> None:
+def test_accepted_reasonings_beyond_the_cache_are_remembered() -> None:
     with closing(AcceptedReasonings(cache_kb=100)) as remembered:
         for n in range(20_000):
             remembered.add(f"reason {n}")

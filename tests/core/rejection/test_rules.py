@@ -1,4 +1,4 @@
-"""Each rule rejects what its sentence in the config says, and nothing else."""
+"""Each rule rejects what its description states, and nothing else."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CASES: list[tuple[str | dict[str, Any], TeacherAnswer, str | None]] = [
 
 
 @pytest.mark.parametrize(("name", "answer", "detail"), CASES)
-def test_a_rule_rejects_what_it_says(name: Any, answer: TeacherAnswer, detail: str | None) -> None:
+def test_each_rule_rejects_as_documented(name: Any, answer: TeacherAnswer, detail: str | None) -> None:
     assert verdict(name, answer) == detail
 
 
@@ -98,7 +98,7 @@ def test_a_repeated_reasoning_is_accepted_as_often_as_configured() -> None:
     assert verdict("repeats", says("it loses"), ctx) is None
 
 
-def test_rules_about_reasons_say_nothing_where_there_is_none() -> None:
+def test_rules_about_reasons_ignore_unparsed_answers() -> None:
     every = RejectionConfig.model_validate({"rules": tuple(RULES)})
     unread = [v.rule for v in judge(every, UNREAD, EXAMPLE, context()) if v.rejected]
     gold = TeacherAnswer("a", 0, "gold", "", True, "gold", 1, "")
@@ -114,7 +114,7 @@ def test_all_verdicts_are_kept_in_the_order_of_the_list() -> None:
     ]  # fmt: skip
 
 
-def test_what_could_not_be_read_is_never_accepted_even_where_the_list_forgets_it() -> None:
+def test_unparsed_answer_is_never_accepted() -> None:
     rules = RejectionConfig.model_validate({"rules": ["too_short"]})
     assert [v.rule for v in judge(rules, UNREAD, EXAMPLE, context()) if v.rejected] == ["unparsed"]
 
@@ -125,7 +125,7 @@ def test_no_answer_makes_a_rule_raise(reasoning: str, text: str, raw: str) -> No
     judge(every, says(reasoning, raw_output=raw), Example("a", text, 0), context())
 
 
-def test_a_rule_of_another_package_works_in_a_config_and_is_in_the_cache_key() -> None:
+def test_plug_in_rule_works_in_a_config_and_is_in_the_cache_key() -> None:
     @rule("shouts")
     class Shouts(RejectionRule):
         """The reasoning has too many exclamation marks."""
@@ -164,7 +164,9 @@ def test_a_rule_of_another_package_works_in_a_config_and_is_in_the_cache_key() -
         ({"rule": "too_short", "min_char": 3}, ("rules", 0, "too_short", "min_char"), "not permitted"),
     ],
 )
-def test_wrong_settings_of_a_rule_are_located(settings: Any, place: tuple[Any, ...], message: str) -> None:
+def test_invalid_rule_settings_are_reported_with_their_key(
+    settings: Any, place: tuple[Any, ...], message: str
+) -> None:
     with pytest.raises(ValidationError) as caught:
         RejectionConfig.model_validate({"rules": [settings]})
     (error,) = caught.value.errors()

@@ -1,4 +1,4 @@
-"""A split that only measures the teacher takes one answer a text, and none that was shown the label."""
+"""Val and test take one answer per text, and none that was shown the label."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(io: StageIO) -> list[tuple[str, str, int | None]]:
 WRONG_FIRST = [raw("a", 0), raw("a", 1, sample=1), raw("b", 0), raw("c", 0), raw("c", 1, sample=1)]
 
 
-def test_a_wrong_first_answer_stands_where_train_would_take_the_next(tmp_path: Path) -> None:
+def test_wrong_first_answer_is_kept_outside_of_train(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, WRONG_FIRST, attempts=3)
     summary = stage.sample(settings, io)
     assert rows(io) == [("a_k0", "test", 0), ("b_k0", "test", 0), ("c_k0", "test", 0)]
@@ -61,7 +61,7 @@ def test_a_wrong_first_answer_stands_where_train_would_take_the_next(tmp_path: P
     assert [name for name, _, _ in rows(io)] == ["a_k0", "a_k1", "b_k0", "c_k0", "c_k1"]
 
 
-def test_an_answer_that_was_shown_the_label_is_no_answer_and_is_counted(tmp_path: Path) -> None:
+def test_hinted_answers_are_left_out_and_counted_outside_of_train(tmp_path: Path) -> None:
     answers = [raw("a", 1, hinted=True), raw("a", 0, sample=1), raw("b", 0), raw("c", 1, hinted=True)]
     settings, io = prepare(tmp_path, answers)
     summary = stage.sample(settings, io)
@@ -73,14 +73,14 @@ def test_an_answer_that_was_shown_the_label_is_no_answer_and_is_counted(tmp_path
     ]
 
 
-def test_answers_to_the_texts_of_other_splits_are_nothing_to_notice(tmp_path: Path) -> None:
+def test_answers_to_other_splits_give_no_notice(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("a", 1), raw("b", 0), raw("c", 1), raw("of train", 1)], "val")
     summary = stage.sample(settings, io)
     assert summary["notices"] == []
     assert (summary["unknown_ids"], summary["examples"], summary["missing"]) == (1, 3, 0)
 
 
-def test_texts_without_an_answer_are_missing_and_stop_only_what_allows_fewer(tmp_path: Path) -> None:
+def test_missing_answers_are_an_error_only_beyond_max_missing(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("b", 0)])
     assert stage.sample(settings, io)["missing_by_label"] == {"0": 0, "1": 2}
     settings, io = prepare(tmp_path, [raw("b", 0)], max_missing=1)
@@ -92,7 +92,7 @@ def test_texts_without_an_answer_are_missing_and_stop_only_what_allows_fewer(tmp
     )
 
 
-def test_a_file_that_answers_no_text_of_the_split_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_file_without_answers_to_the_split_is_rejected_with_a_remedy(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("of train", 0)])
     with pytest.raises(AnswersError) as e:
         stage.sample(settings, io)
@@ -103,7 +103,7 @@ def test_a_file_that_answers_no_text_of_the_split_is_refused_with_what_to_do(tmp
     )
 
 
-def test_how_train_is_asked_moves_the_key_of_no_other_split(tmp_path: Path) -> None:
+def test_attempt_policy_changes_only_the_key_of_train(tmp_path: Path) -> None:
     once, _ = prepare(tmp_path, WRONG_FIRST)
     often, _ = prepare(tmp_path, WRONG_FIRST, attempts=5, keep=2, hint=True, label_splits=["test"])
     other, _ = prepare(tmp_path, WRONG_FIRST, "val")
@@ -130,7 +130,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("teacher", "sentence"), MISTAKES)
-def test_splits_that_cannot_be_labelled_are_one_sentence(tmp_path: Path, teacher: str, sentence: str) -> None:
+def test_invalid_label_splits_are_rejected(tmp_path: Path, teacher: str, sentence: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(f"data: {{path: x}}\nteacher: {teacher}\n")
     with pytest.raises(ConfigError) as e:

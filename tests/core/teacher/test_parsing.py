@@ -1,4 +1,4 @@
-"""What a teacher writes is read by fixed rules, and what cannot be read says why."""
+"""Outputs are parsed by fixed rules; unreadable ones have an error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ READ = [
 
 
 @pytest.mark.parametrize(("raw", "source", "label", "reasoning"), READ)
-def test_each_form_is_read_and_named(raw: str, source: str, label: int, reasoning: str) -> None:
+def test_each_answer_form_is_parsed_with_its_source(
+    raw: str, source: str, label: int, reasoning: str
+) -> None:
     found = parse(raw, PLAIN, NAMES)
     assert (found.ok, found.source, found.label, found.reasoning, found.error) == (
         True,
@@ -115,7 +117,7 @@ UNREAD = [
 
 
 @pytest.mark.parametrize(("raw", "error"), UNREAD)
-def test_what_cannot_be_read_says_why_and_has_no_label(raw: str, error: str) -> None:
+def test_unreadable_answer_has_an_error_and_no_label(raw: str, error: str) -> None:
     found = parse(raw, PLAIN, NAMES)
     assert (found.ok, found.label, found.reasoning, found.error) == (False, None, None, error)
 
@@ -135,7 +137,7 @@ PATTERN = [
 
 
 @pytest.mark.parametrize(("raw", "match", "label", "reasoning", "error"), PATTERN)
-def test_a_pattern_reads_what_is_neither_json_nor_tagged(
+def test_pattern_parses_answers_without_json_or_tags(
     raw: str, match: str, label: int | None, reasoning: str | None, error: str | None
 ) -> None:
     found = parse(raw, WORD.model_copy(update={"label_match": match}), WORDS)
@@ -143,14 +145,14 @@ def test_a_pattern_reads_what_is_neither_json_nor_tagged(
     assert found.ok == (error is None)
 
 
-def test_the_output_ends_at_the_first_stop_string() -> None:
+def test_output_ends_at_the_first_stop_string() -> None:
     rules = WORD.model_copy(update={"stop": ("\n\n", "###")})
     assert parse("a ### Answer: entailment", rules, WORDS).error == "no_label"
     assert parse("a. Answer: entailment ### b\n\nc", rules, WORDS).label == 1
     assert parse("### a", rules, WORDS).error == "empty"
 
 
-def test_the_configs_label_names_come_before_the_data_and_the_common_words() -> None:
+def test_label_names_of_the_config_take_precedence() -> None:
     names = LabelNames(LabelSet.binary(("bad",), ("0", "good")), {"negative": 1, "ok": 0})
     read = {w: names.read(w) for w in ("Negative", "OK", "bad", "good", "yes", "0", "1", "'1'.", "x")}
     assert read == {
@@ -175,7 +177,7 @@ DRAFT = '{"reasoning": "b", "label": 0}'
 )
 @pytest.mark.parametrize("content", ["", " \n"])
 @pytest.mark.parametrize("finish_reason", ["stop", None, "eos"])
-def test_the_answer_is_read_from_the_reasoning_field_where_the_content_is_empty(
+def test_answer_is_read_from_the_reasoning_field_if_the_content_is_empty(
     thought: str, content: str, finish_reason: str | None
 ) -> None:
     found = parse_reply(content, thought, finish_reason, PLAIN, NAMES)
@@ -198,7 +200,7 @@ def test_the_answer_is_read_from_the_reasoning_field_where_the_content_is_empty(
         (ANSWER, None, "error", "failed"),
     ],
 )
-def test_how_an_answer_ended_decides_before_what_it_holds(
+def test_finish_reason_takes_precedence_over_content(
     content: str, thought: str | None, finish_reason: str, error: str
 ) -> None:
     found = parse_reply(content, thought, finish_reason, PLAIN, NAMES)
@@ -206,5 +208,5 @@ def test_how_an_answer_ended_decides_before_what_it_holds(
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length", "eos", None, "done by a version to come"])
-def test_a_whole_answer_is_read_whatever_else_may_have_followed(finish_reason: str | None) -> None:
+def test_complete_answer_is_read_whatever_its_finish_reason(finish_reason: str | None) -> None:
     assert parse_reply(ANSWER, DRAFT, finish_reason, PLAIN, NAMES).label == 1

@@ -1,4 +1,4 @@
-"""Whatever an output holds, it is read as it was written or not at all, and soon."""
+"""Any output is parsed as it was written or rejected, in linear time."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def without(*tags: re.Pattern[str]) -> st.SearchStrategy[str]:
     return TEXT.filter(lambda text: not any(tag.search(text) for tag in tags))
 
 
-def said(found: ParsedAnswer) -> tuple[int | None, str | None]:
+def label_and_reasoning(found: ParsedAnswer) -> tuple[int | None, str | None]:
     assert found.ok, found.error
     return found.label, found.reasoning
 
 
 @MANY
 @given(raw=TEXT)
-def test_no_string_makes_it_raise_and_all_it_gives_can_be_written(raw: str) -> None:
+def test_parse_never_raises_and_returns_valid_utf_8(raw: str) -> None:
     for rules, names in ((PLAIN, NAMES), (WORD, WORDS)):
         found = parse(raw, rules, names)
         assert found.ok == (found.error is None) == (found.label is not None)
@@ -59,7 +59,7 @@ def test_no_string_makes_it_raise_and_all_it_gives_can_be_written(raw: str) -> N
 
 @MANY
 @given(raw=TEXT)
-def test_what_was_read_is_read_the_same_again_also_from_its_own_json(raw: str) -> None:
+def test_parsing_is_idempotent_through_json(raw: str) -> None:
     found = parse(raw, WORD, WORDS)
     assert parse(raw, WORD, WORDS) == found
     if found.ok:
@@ -71,7 +71,7 @@ def test_what_was_read_is_read_the_same_again_also_from_its_own_json(raw: str) -
 @given(
     reasoning=TEXT, label=LABEL, ascii=st.booleans(), label_first=st.booleans(), thought=without(THINK_TAG)
 )
-def test_json_is_read_back_whatever_its_reasoning_holds(
+def test_json_round_trip_with_any_reasoning(
     reasoning: str, label: int, ascii: bool, label_first: bool, thought: str
 ) -> None:
     answer = (
@@ -89,37 +89,37 @@ def test_json_is_read_back_whatever_its_reasoning_holds(
         f"<think>{thought}</think>\n{written}",
         f"<think>{thought}</think>So: {written} I hope so.",
     ):
-        assert said(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
+        assert label_and_reasoning(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
 
 
 @MANY
 @given(reasoning=without(THINK_TAG), label=LABEL)
-def test_a_thought_is_read_back_whatever_it_holds(reasoning: str, label: int) -> None:
+def test_think_block_round_trip_with_any_reasoning(reasoning: str, label: int) -> None:
     for raw in (
         f"<think>{reasoning}</think>\n<label>{label}</label>",
         f"<Thinking>{reasoning}</Thinking><LABEL> {label}\n</LABEL>",
         f"{reasoning}</think><label>{label}</label>",
     ):
-        assert said(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
+        assert label_and_reasoning(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
 
 
 @MANY
 @given(reasoning=without(THINK_TAG, REASON_TAG), label=LABEL, thought=without(THINK_TAG))
-def test_a_tagged_reason_is_read_back_whatever_it_holds(reasoning: str, label: int, thought: str) -> None:
+def test_reason_tag_round_trip_with_any_reasoning(reasoning: str, label: int, thought: str) -> None:
     for raw in (
         f"<label>{label}</label>\n<reason>{reasoning}</reason>",
         f"<reasoning>{reasoning}</reasoning> <label>{label}</label>",
         f"<think>{thought}</think><rationale>{reasoning}</rationale><label>{label}</label>",
     ):
-        assert said(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
+        assert label_and_reasoning(parse(raw, PLAIN, NAMES)) == (label, clean(reasoning).strip())
 
 
 @MANY
 @given(reasoning=without(THINK_TAG, REASON_TAG, LABEL_TAG), label=LABEL)
-def test_reasons_beside_a_label_tag_are_read_back_unless_they_hold_json(reasoning: str, label: int) -> None:
+def test_text_around_a_label_tag_is_the_reasoning_unless_it_has_json(reasoning: str, label: int) -> None:
     found = parse(f"<label>{label}</label> {reasoning}", PLAIN, NAMES)
     if found.source == "label_tag":
-        assert said(found) == (label, clean(reasoning).strip())
+        assert label_and_reasoning(found) == (label, clean(reasoning).strip())
     else:
         assert '"' in reasoning
 
@@ -129,17 +129,17 @@ def test_reasons_beside_a_label_tag_are_read_back_unless_they_hold_json(reasonin
     reasoning=without(THINK_TAG, REASON_TAG, LABEL_TAG).filter(lambda t: "{" not in t and "Answer:" not in t),
     word=st.sampled_from(["entailment", "Contradiction", "ENTAILMENT"]),
 )
-def test_a_pattern_gives_the_word_and_the_reasons_before_or_after_it(reasoning: str, word: str) -> None:
+def test_pattern_takes_the_reasoning_before_or_after_the_label(reasoning: str, word: str) -> None:
     reasons = "a " + clean(reasoning).strip()
     label = WORD.labels[word.lower()]
     for raw in (f"{reasons}\nAnswer: {word}", f'Answer: {word}.\n"{reasons}', f"Answer: {word} - {reasons}"):
-        label_read, read = said(parse(raw, WORD, WORDS))
+        label_read, read = label_and_reasoning(parse(raw, WORD, WORDS))
         assert (label_read, str(read).removeprefix('"')) == (label, reasons.strip())
 
 
 @MANY
 @given(words=st.lists(st.sampled_from(["entailment", "contradiction", "neutral"]), min_size=1, max_size=6))
-def test_the_first_or_the_last_match_counts_and_words_outside_the_map_are_no_label(words: list[str]) -> None:
+def test_label_match_selects_first_or_last_and_unknown_words_fail(words: list[str]) -> None:
     raw = "\n".join(f"why {n}\nAnswer: {word}" for n, word in enumerate(words))
     for match, word in (("first", words[0]), ("last", words[-1])):
         found = parse(raw, WORD.model_copy(update={"label_match": match}), WORDS)
@@ -149,7 +149,7 @@ def test_the_first_or_the_last_match_counts_and_words_outside_the_map_are_no_lab
 
 @MANY
 @given(answer=TEXT, more=TEXT)
-def test_what_follows_a_stop_string_changes_nothing(answer: str, more: str) -> None:
+def test_text_after_a_stop_string_is_ignored(answer: str, more: str) -> None:
     rules = WORD.model_copy(update={"stop": (STOP, "\x00")})
     raw = f"{answer}\x00{more}"
     cut = re.split(f"{STOP}|\x00", raw)[0]
@@ -162,7 +162,7 @@ def test_what_follows_a_stop_string_changes_nothing(answer: str, more: str) -> N
     around=st.sampled_from(["{}", "**{}**", "'{}'.", " {}\n", '"{}"', "({})"]),
     upper=st.booleans(),
 )
-def test_every_name_of_the_map_is_its_label_in_any_case_and_between_marks(
+def test_label_names_match_in_any_case_and_between_marks(
     names: dict[str, int], around: str, upper: bool
 ) -> None:
     known = LabelNames(more=names)
@@ -183,8 +183,8 @@ HOSTILE = [
 @pytest.mark.parametrize(
     "lead", ["", "x", "```", "```json\n", '{"label": 1, "reasoning": "', "<label>", "Answer: 1"]
 )
-def test_outputs_of_100_kb_are_read_in_no_more_than_linear_time(lead: str) -> None:
-    """A few milliseconds; ten seconds of processor time are for a busy machine, a square takes minutes."""
+def test_outputs_of_100_kb_are_parsed_in_linear_time(lead: str) -> None:
+    """It takes milliseconds; the limit of ten seconds is for a busy machine, quadratic time takes minutes."""
     rules = WORD.model_copy(update={"stop": (STOP + "!",)})
     for bit in HOSTILE:
         raw = lead + bit * (SIZE // len(bit)) + "x"

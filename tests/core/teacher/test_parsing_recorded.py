@@ -1,4 +1,4 @@
-"""The parser on answers that models really gave, against labels read from them by others."""
+"""The parser on answers that models gave, against labels that others read from them."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_every_quickstart_answer_is_strict_json() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-4", "gpt-3.5-turbo"])
-def test_a_word_before_the_reasoning_is_read_in_all_1118_answers(real_data: Path, model: str) -> None:
+def test_label_before_the_reasoning_is_parsed_in_all_1118_answers(real_data: Path, model: str) -> None:
     rows = list(read_jsonl(real_data / "fpb_opinionated/teacher" / f"{model}.jsonl"))
     found = read(rows, config("fpb.yaml"))
     assert [(p.label, p.reasoning) for p in found] == [(r["label"], r["reasoning"]) for r in rows]
     assert len(rows) == 1118
 
 
-def test_run_on_answers_say_what_was_recorded_of_them_in_all_13212_rows(
+def test_run_on_answers_match_recorded_labels_in_all_13212_rows(
     palm: list[dict[str, Any]], palm_read: list[ParsedAnswer]
 ) -> None:
     found = palm_read
@@ -86,15 +86,13 @@ def test_run_on_answers_say_what_was_recorded_of_them_in_all_13212_rows(
     assert Counter(p.source for p in found) == {"pattern": 13_210, None: 2}
 
 
-def test_run_on_answers_agree_with_gold_as_often_as_was_recorded(
+def test_run_on_answers_agree_with_gold_as_often_as_recorded(
     palm: list[dict[str, Any]], palm_read: list[ParsedAnswer]
 ) -> None:
     assert Counter((p.label, row["gold"]) for p, row in zip(palm_read, palm, strict=True)) == AGAINST_GOLD
 
 
-def test_the_teacher_reports_that_agreement_and_gives_no_notice(
-    palm: list[dict[str, Any]], palm_file: Path
-) -> None:
+def test_matching_recorded_labels_give_no_notice(palm: list[dict[str, Any]], palm_file: Path) -> None:
     rules = config("esnli.yaml")
     who = RecordedTeacher(str(palm_file), rules.teacher.parse, names_of(rules), AttemptPolicy(1, 1))
     texts = [Example(row["id"], "", row["gold"]) for row in palm]
@@ -105,7 +103,7 @@ def test_the_teacher_reports_that_agreement_and_gives_no_notice(
     assert list(who.facts().notices) == []
 
 
-def test_first_match_and_stop_string_each_keep_the_next_question_out(palm: list[dict[str, Any]]) -> None:
+def test_first_match_and_stop_string_each_exclude_the_next_question(palm: list[dict[str, Any]]) -> None:
     """Read to its end at the last match, an output gives the next question's answer; either setting
     alone is enough for these. 398 outputs are cut inside that answer, and their last whole word is
     the right one."""

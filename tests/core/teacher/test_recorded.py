@@ -1,4 +1,4 @@
-"""Recorded answers are read as they lie there; what is missing stays missing, what is broken is said."""
+"""Recorded answers are read as they are; missing ones stay missing, broken lines are errors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
 TEXTS = [Example("a", "A", 1), Example("7", "B", 0), Example("c", "C", 1)]
 
 
-def said(label: object, reasoning: str = "r") -> str:
+def raw_answer(label: object, reasoning: str = "r") -> str:
     return json.dumps({"reasoning": reasoning, "label": label})
 
 
 def line(name: object, label: object = 1, **more: Any) -> dict[str, Any]:
-    return {"id": name, "raw_output": said(label), **more}
+    return {"id": name, "raw_output": raw_answer(label), **more}
 
 
 def teacher(url: Path | str, attempts: int = 3, keep: int = 1, prefer: str = "raw_output") -> RecordedTeacher:
@@ -47,12 +47,12 @@ def asked(who: RecordedTeacher, texts: list[Example] = TEXTS) -> dict[str, tuple
     return {a.example.id: a.answers for a in who.answers(texts, len(texts), Silent())}
 
 
-def test_answers_come_in_the_order_of_the_texts_and_none_is_invented(tmp_path: Path) -> None:
+def test_answers_follow_text_order_and_missing_ones_stay_missing(tmp_path: Path) -> None:
     who = teacher(write(tmp_path, line("x"), line("c", model="m2"), line("a", model="m1"), line("y")))
     found = asked(who)
     assert list(found) == ["a", "7", "c"]
     assert [len(answers) for answers in found.values()] == [1, 0, 1]
-    assert found["a"][0] == TeacherAnswer("a", 0, "m1", said(1), True, "json", 1, "r")
+    assert found["a"][0] == TeacherAnswer("a", 0, "m1", raw_answer(1), True, "json", 1, "r")
     assert who.model == "m1, m2"
     assert who.facts().to_json() == {
         "recorded_answers": 4, "recorded_not_asked": 2, "unknown_ids": 2, "an_id_of_the_file": "x",
@@ -74,7 +74,7 @@ def test_ids_may_be_numbers(tmp_path: Path) -> None:
         (5, 3, [0, 2, 5, 9]),
     ],
 )
-def test_samples_are_looked_at_in_order_until_enough_agree(
+def test_samples_are_used_in_order_until_enough_agree(
     tmp_path: Path, attempts: int, keep: int, samples: list[int]
 ) -> None:
     rows = [line("a", label, sample=s) for s, label in [(9, 1), (2, 1), (0, 0), (5, 0)]]
@@ -82,8 +82,8 @@ def test_samples_are_looked_at_in_order_until_enough_agree(
     assert [answer.sample for answer in found] == samples
 
 
-def test_fields_are_read_where_there_is_no_output_or_where_they_are_preferred(tmp_path: Path) -> None:
-    both = {"id": "a", "raw_output": said(0, "raw"), "label": "Spam", "reasoning": "field"}
+def test_fields_are_read_without_an_output_or_if_preferred(tmp_path: Path) -> None:
+    both = {"id": "a", "raw_output": raw_answer(0, "raw"), "label": "Spam", "reasoning": "field"}
     only = {"id": "7", "label": 0, "reasoning": "field"}
     unread = {"id": "c", "label": None, "reasoning": "field"}
     path = write(tmp_path, both, only, unread)
@@ -98,22 +98,22 @@ def test_fields_are_read_where_there_is_no_output_or_where_they_are_preferred(tm
     assert (raw["c"][0].parse_ok, raw["c"][0].error) == (False, "unknown_label: None")
 
 
-def beside(name: str, output: object, recorded: object, **more: Any) -> dict[str, Any]:
+def with_recorded_label(name: str, output: object, recorded: object, **more: Any) -> dict[str, Any]:
     return {**line(name, output), "label": recorded, "reasoning": "field", **more}
 
 
-def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(tmp_path: Path) -> None:
+def test_parsed_labels_are_compared_with_recorded_ones(tmp_path: Path) -> None:
     rows = [
-        beside("agree", 1, "Spam"),
-        beside("differ", 1, 0),
-        beside("unread", "maybe", 1),
-        beside("unrecorded", 0, None),
-        beside("neither", "maybe", "perhaps"),
+        with_recorded_label("agree", 1, "Spam"),
+        with_recorded_label("differ", 1, 0),
+        with_recorded_label("unread", "maybe", 1),
+        with_recorded_label("unrecorded", 0, None),
+        with_recorded_label("neither", "maybe", "perhaps"),
         {**line("label only", 1), "label": True},
         {"id": "fields", "label": 1, "reasoning": "field"},
         line("output"),
-        beside("not asked", 1, 0),
-        beside("agree", 1, 0, sample=1),
+        with_recorded_label("not asked", 1, 0),
+        with_recorded_label("agree", 1, 0, sample=1),
     ]
     names = ["agree", "differ", "unread", "unrecorded", "neither", "label only", "fields", "output"]
     texts = [Example(name, name, 1) for name in names]
@@ -131,20 +131,22 @@ def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(t
 
 
 def test_labels_that_agree_are_counted_without_a_notice(tmp_path: Path) -> None:
-    who = teacher(write(tmp_path, beside("a", 1, "spam"), beside("c", "maybe", None)))
+    who = teacher(
+        write(tmp_path, with_recorded_label("a", 1, "spam"), with_recorded_label("c", "maybe", None))
+    )
     asked(who)
     assert (labels := who.facts().recorded_labels) is not None
     assert labels.agree == labels.neither == 1
     assert list(who.facts().notices) == []
 
 
-def test_nothing_is_compared_where_the_fields_are_what_is_read(tmp_path: Path) -> None:
-    who = teacher(write(tmp_path, beside("a", 1, 0)), prefer="fields")
+def test_labels_are_not_compared_if_fields_are_read(tmp_path: Path) -> None:
+    who = teacher(write(tmp_path, with_recorded_label("a", 1, 0)), prefer="fields")
     assert asked(who)["a"][0].label == 0
     assert not {"recorded_labels", "notices"} & who.facts().model_fields_set
 
 
-def test_any_url_and_gz_hold_the_same_answers(tmp_path: Path) -> None:
+def test_answers_are_read_from_urls_and_gz(tmp_path: Path) -> None:
     plain = write(tmp_path, line("a"), line("c"))
     packed = tmp_path / "answers.jsonl.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
@@ -155,7 +157,7 @@ def test_any_url_and_gz_hold_the_same_answers(tmp_path: Path) -> None:
     assert answers_digest(url) == answers_digest(str(packed)) != answers_digest(str(plain))
 
 
-def test_what_cannot_be_written_as_utf8_is_replaced(tmp_path: Path) -> None:
+def test_half_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"id": "a", "raw_output": "\\ud83d {\\"reasoning\\": \\"\\\\ud83d\\", \\"label\\": 1}"}\n'
@@ -189,7 +191,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("bad", "message"), BROKEN)
-def test_a_broken_line_is_named_before_any_answer_is_given(tmp_path: Path, bad: bytes, message: str) -> None:
+def test_broken_line_is_reported_before_the_first_answer(tmp_path: Path, bad: bytes, message: str) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_bytes(b'{"id": "first", "raw_output": "x"}\n\n' + bad + b"\n")
     with pytest.raises(AnswersError) as e:
@@ -197,7 +199,7 @@ def test_a_broken_line_is_named_before_any_answer_is_given(tmp_path: Path, bad: 
     assert str(e.value) == f"{path}:3: {message}"
 
 
-def test_missing_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
+def test_missing_empty_and_damaged_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "answer.jsonl").write_text("\n")
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"id": 1, "raw_output": "x"}\n')[:-9])
     (tmp_path / "not.jsonl.gz").write_bytes(b"plain")

@@ -1,4 +1,4 @@
-"""The sample stage writes what the teacher said and was shown, and counts what it did not say."""
+"""The sample stage writes answers and rulebook, and counts missing answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def raw(name: str, label: int | str, **more: Any) -> dict[str, Any]:
     return {"id": name, "raw_output": json.dumps({"reasoning": "why", "label": label}), **more}
 
 
-def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> None:
+def test_answers_and_rulebook_are_written(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("c", "Spam", model="m"), raw("a", 0, sample=4), raw("x", 1)])
     summary = stage.sample(settings, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
@@ -70,7 +70,7 @@ def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> N
     ]
 
 
-def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
+def test_written_answers_are_read_back_equal(tmp_path: Path) -> None:
     more = {"finish_reason": "stop", "temperature": 0.5, "hinted": True, "model": "m"}
     settings, io = prepare(
         tmp_path, [raw("a", 0, **more), raw("a", 1, sample=1), {"id": "c", "raw_output": "?"}]
@@ -85,7 +85,7 @@ def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
     assert read["c"].answers[0].error == "no_label"
 
 
-def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
+def test_gold_teacher_answers_every_text_without_a_reason(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [], kind="gold")
     summary = stage.sample(settings, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
@@ -95,19 +95,19 @@ def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
     assert (summary["teacher_model"], summary["missing"]) == ("gold", 0)
 
 
-def test_a_live_teacher_is_not_asked_without_a_journal(tmp_path: Path) -> None:
+def test_live_teacher_needs_a_journal(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [], kind="openai")
     with pytest.raises(ValueError, match="a live teacher needs a journal"):
         stage.sample(settings, io)
 
 
-def test_answers_to_other_texts_are_refused_with_an_id_of_each_side(tmp_path: Path) -> None:
+def test_answers_to_other_texts_are_rejected_with_an_id_of_each_side(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("fpb-1", 1)])
     with pytest.raises(AnswersError, match="answers none of the 3 texts of train: its ids look like 'fpb-1'"):
         stage.sample(settings, io)
 
 
-def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
+def test_too_many_missing_answers_stop_the_run(tmp_path: Path) -> None:
     settings, io = prepare(tmp_path, [raw("a", 1)], max_missing=1)
     with pytest.raises(AnswersError) as e:
         stage.sample(settings, io)
@@ -117,7 +117,7 @@ def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
     )
 
 
-def test_the_key_moves_with_answers_rules_and_the_teachers_templates_only(tmp_path: Path) -> None:
+def test_key_depends_on_answers_rules_and_teacher_templates_only(tmp_path: Path) -> None:
     settings, _ = prepare(tmp_path, [raw("a", 1)])
     before = stage.content(settings)
     (tmp_path / "prompts.yaml").write_text(PROMPTS.replace("student_user: '", "student_user: 'Text: "))
@@ -134,7 +134,7 @@ def test_the_key_moves_with_answers_rules_and_the_teachers_templates_only(tmp_pa
 
 
 @pytest.mark.parametrize(("keep", "only_failed"), [(1, True), (2, False), (3, False)])
-def test_agreement_is_of_texts_that_failed_first_only_where_one_right_answer_is_enough(
+def test_agreement_is_marked_biased_if_one_right_answer_ends_the_attempts(
     tmp_path: Path, keep: int, only_failed: bool
 ) -> None:
     settings, io = prepare(tmp_path, [raw("a", 1), raw("a", 0, sample=1)], attempts=3, keep=keep)

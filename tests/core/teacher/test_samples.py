@@ -1,4 +1,4 @@
-"""Attempts depend on the answers so far and on nothing else; answers are counted as they pass."""
+"""The next attempt depends only on the answers so far; answers are counted."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_majority_and_agreement_count_texts_with_several_answers() -> None:
     }
 
 
-def test_an_answer_that_was_shown_the_label_is_no_vote() -> None:
+def test_hinted_answer_is_not_a_vote() -> None:
     tally = Tally()
     tally.add(answered(1, 0, 1, hinted_last=True))
     assert tally.agreement.texts == 0
     assert tally.agreement.summary(until_right=True).observed_agreement is None
 
 
-def test_first_answers_are_set_against_gold_and_unread_ones_counted() -> None:
+def test_first_answers_are_compared_with_gold() -> None:
     tally = Tally()
     for one in (
         answered(1, 1),

@@ -1,4 +1,4 @@
-"""One test endpoint a module, and live teachers that ask it under one root."""
+"""One test endpoint per module, and live teachers under one root."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeacherServer]:
-    """One server for the module; each test puts it back in order."""
+    """One server for the module; it is reset for each test."""
     texts = write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl", TEXTS, None)
     with endpoint.serve(texts, frames=[FRAME]) as server:
         yield server

@@ -17,7 +17,7 @@ from core.teacher.parsing import LabelNames
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "answers_0.1"
 BASE_URL = "http://teacher.example/v1"
-"""The endpoint is part of a request's key. Nobody has this name: tests reach a server through HTTP_PROXY."""
+"""The endpoint is part of a request's key. This host does not exist: tests reach it through HTTP_PROXY."""
 MAX_TOKENS = 777
 CUT = "m2"
 """The text whose answer is cut off."""
@@ -35,7 +35,7 @@ def copy(root: Path) -> Store:
 
 
 def teacher(store: Store, run: str = "r", **config: Any) -> LiveTeacher:
-    """A teacher that asks what version 0.1 asked."""
+    """A teacher that sends the requests of version 0.1."""
     values = {
         "kind": "openai",
         "base_url": BASE_URL,

@@ -42,7 +42,7 @@ def many(count: int, name: str = "m") -> list[Example]:
 
 
 @pytest.mark.parametrize(("fault", "config", "setting"), UNUSABLE, ids=lambda value: str(value)[:40])
-def test_a_run_without_a_usable_answer_stops_after_50_requests_and_names_the_remedy(
+def test_run_stops_after_50_unusable_answers_with_the_remedy(
     server: TeacherServer, live: Live, fault: dict[str, Any], config: dict[str, Any], setting: str
 ) -> None:
     server.fail(**fault)
@@ -57,7 +57,9 @@ def test_a_run_without_a_usable_answer_stops_after_50_requests_and_names_the_rem
     assert server.totals().received == 50, "another start pays for none"
 
 
-def test_what_a_changed_parser_can_read_is_not_asked_for_again(server: TeacherServer, live: Live) -> None:
+def test_answers_that_a_changed_parser_can_read_are_not_requested_again(
+    server: TeacherServer, live: Live
+) -> None:
     server.fail("written", content="So it is one. Verdict = 1.")
     with pytest.raises(AnswersUnusable, match=r"So it is one\. Verdict = 1\."):
         asked(live(), many(120))
@@ -69,7 +71,7 @@ def test_what_a_changed_parser_can_read_is_not_asked_for_again(server: TeacherSe
 @pytest.mark.parametrize(
     "change", [{"max_tokens": 300}, {"extra_body": {"seed": 1}}, {"model": "m-2"}], ids=str
 )
-def test_another_setup_has_another_canary(
+def test_another_setup_starts_another_canary(
     server: TeacherServer, live: Live, change: dict[str, object]
 ) -> None:
     server.fail("written", content="Let me", finish_reason="length")
@@ -81,28 +83,28 @@ def test_another_setup_has_another_canary(
     assert all(row.answers[0].parse_ok for row in asked(live(max_tokens=400), many(120)))
 
 
-def test_one_usable_answer_opens_it_for_every_later_start(server: TeacherServer, live: Live) -> None:
+def test_one_usable_answer_opens_the_canary_for_later_starts(server: TeacherServer, live: Live) -> None:
     asked(live(), examples(1))
     server.fail("empty_content")
     assert all(not row.answers[0].parse_ok for row in asked(live(run="later"), many(70)))
     assert server.totals().received == 71
 
 
-def test_a_usable_answer_in_the_midst_opens_it(server: TeacherServer, live: Live) -> None:
+def test_usable_answer_among_unusable_ones_opens_the_canary(server: TeacherServer, live: Live) -> None:
     server.fail("empty_content", first=49)
     found = asked(live(), many(70))
     assert sum(not row.answers[0].parse_ok for row in found) == 49
     assert server.totals().received == 70
 
 
-def test_all_attempts_at_a_text_count(server: TeacherServer, live: Live) -> None:
+def test_canary_counts_all_attempts(server: TeacherServer, live: Live) -> None:
     server.fail("empty_content")
     with pytest.raises(AnswersUnusable):
         asked(live(attempts=3, hint=True), many(40))
     assert server.totals().received == 50
 
 
-def test_fewer_texts_than_the_canary_are_all_asked(server: TeacherServer, live: Live) -> None:
+def test_fewer_texts_than_the_canary_are_all_requested(server: TeacherServer, live: Live) -> None:
     server.fail("empty_content")
     assert len(asked(live(), many(30))) == 30
     assert server.totals().received == 30
@@ -111,9 +113,7 @@ def test_fewer_texts_than_the_canary_are_all_asked(server: TeacherServer, live: 
     assert server.totals().received == 50, "those of the earlier start count"
 
 
-def test_it_holds_where_the_format_is_settled_and_many_are_sent_at_once(
-    server: TeacherServer, live: Live
-) -> None:
+def test_canary_holds_with_a_settled_format_and_high_concurrency(server: TeacherServer, live: Live) -> None:
     asked(live(), examples(1))
     server.delay(0.02)
     server.fail("empty_content")
@@ -122,7 +122,7 @@ def test_it_holds_where_the_format_is_settled_and_many_are_sent_at_once(
     assert server.totals().received == 51
 
 
-def test_two_runs_at_once_pay_for_50_together(server: TeacherServer, live: Live) -> None:
+def test_concurrent_runs_share_one_canary(server: TeacherServer, live: Live) -> None:
     server.delay(0.02)
     server.fail("empty_content")
 
@@ -136,7 +136,7 @@ def test_two_runs_at_once_pay_for_50_together(server: TeacherServer, live: Live)
     assert server.totals().received == 50
 
 
-def test_the_config_allows_for_more(server: TeacherServer, live: Live) -> None:
+def test_canary_limit_is_configurable(server: TeacherServer, live: Live) -> None:
     server.fail("empty_content")
     for canary, received in ((5, 5), (12, 12), (8, 12)):
         with pytest.raises(AnswersUnusable):
@@ -144,7 +144,7 @@ def test_the_config_allows_for_more(server: TeacherServer, live: Live) -> None:
         assert server.totals().received == received
 
 
-def test_a_request_without_an_answer_gives_its_place_back(live: Live, tmp_path: Path) -> None:
+def test_unanswered_request_returns_its_canary_permit(live: Live, tmp_path: Path) -> None:
     async def main() -> None:
         with Journal.open(Store.open(str(tmp_path / "root")), "r") as journal:
             context = live(canary=2).context(journal)

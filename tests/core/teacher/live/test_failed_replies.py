@@ -89,7 +89,7 @@ def requests() -> int:
     return len(Handler.headers_seen)
 
 
-def test_a_budget_holds_where_the_completion_excludes_reasoning(
+def test_budget_holds_if_completion_counts_exclude_reasoning(
     serve: Callable[..., LiveTeacher],
 ) -> None:
     budget = {"budget": {"tokens": 10_000}, "limits": {"concurrency": 1}}
@@ -102,15 +102,15 @@ def test_a_budget_holds_where_the_completion_excludes_reasoning(
     assert ledger(live).completion_tokens_of_the_run >= 3 * 2040
 
 
-def test_contradictory_usage_is_reported_once(
+def test_contradictory_usage_is_logged_once(
     serve: Callable[..., LiveTeacher], caplog: pytest.LogCaptureFixture
 ) -> None:
     live = serve(lambda n: reply(usage=L01))
     with caplog.at_level(logging.WARNING):
         asked(live, examples(6))
-    said = [r.getMessage() for r in caplog.records if "contradict" in r.getMessage()]
-    assert len(said) == 1
-    assert "total 2240" in said[0]
+    warnings = [r.getMessage() for r in caplog.records if "contradict" in r.getMessage()]
+    assert len(warnings) == 1
+    assert "total 2240" in warnings[0]
     assert ledger(live).tokens_now == 6 * 2240
 
 
@@ -131,7 +131,7 @@ def test_contradictory_usage_is_reported_once(
     ],
     ids=lambda failure: None,
 )  # fmt: skip
-def test_a_failure_inside_200_is_retried_counted_and_never_stored(
+def test_failure_with_status_200_is_retried_counted_and_never_stored(
     serve: Callable[..., LiveTeacher], failure: Any
 ) -> None:
     live = serve(lambda n: GOOD if n % 2 == 0 else failure)
@@ -149,7 +149,7 @@ def test_a_failure_inside_200_is_retried_counted_and_never_stored(
     assert spent.prompt_tokens_of_the_run == 6 * 20 + failed * 200, "the next start counts them too"
 
 
-def test_a_failure_in_all_tries_is_named_with_its_finish_reason(serve: Callable[..., LiveTeacher]) -> None:
+def test_failure_in_all_tries_is_reported_with_its_finish_reason(serve: Callable[..., LiveTeacher]) -> None:
     live = serve(
         lambda n: GOOD if n == 0 else reply(finish="half of it"), limits={"concurrency": 1, "tries": 2}
     )
@@ -157,7 +157,7 @@ def test_a_failure_in_all_tries_is_named_with_its_finish_reason(serve: Callable[
         asked(live, examples(2))
 
 
-def test_a_failed_reply_that_an_earlier_version_stored_as_an_answer_is_asked_again(
+def test_failed_reply_stored_by_an_earlier_version_is_requested_again(
     serve: Callable[..., LiveTeacher],
 ) -> None:
     live = serve(lambda n: GOOD)
@@ -191,7 +191,7 @@ def test_a_failed_reply_that_an_earlier_version_stored_as_an_answer_is_asked_aga
     ],
 )
 @pytest.mark.parametrize("first", [0, 5])
-def test_a_refusal_inside_200_stops_the_run_at_once(
+def test_refusal_with_status_200_stops_the_run(
     serve: Callable[..., LiveTeacher], refusal: Any, first: int
 ) -> None:
     live = serve(lambda n: GOOD if n < first else refusal)
@@ -200,7 +200,7 @@ def test_a_refusal_inside_200_stops_the_run_at_once(
     assert requests() <= first + 4, "four are sent at once"
 
 
-def test_a_rate_limit_inside_200_slows_down_and_loses_nothing(serve: Callable[..., LiveTeacher]) -> None:
+def test_rate_limit_with_status_200_slows_down_and_loses_nothing(serve: Callable[..., LiveTeacher]) -> None:
     live = serve(lambda n: error("busy", code=429) if n in (3, 4) else GOOD)
     assert all(answered.answers for answered in asked(live, examples(8)))
     assert ledger(live).retried == {"HTTP 429": 2}
@@ -217,7 +217,7 @@ OPENAI_ENV = {
 
 
 @pytest.mark.parametrize("key_env", [None, "TEST_OTHER_KEY"])
-def test_what_the_environment_says_of_openai_goes_to_no_other_endpoint(
+def test_openai_environment_variables_are_not_sent_to_other_endpoints(
     serve: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch, key_env: str | None
 ) -> None:
     for name, value in OPENAI_ENV.items():
@@ -230,7 +230,7 @@ def test_what_the_environment_says_of_openai_goes_to_no_other_endpoint(
     assert headers["authorization"] == f"Bearer {'the-others-key' if key_env else 'none'}"
 
 
-def test_openai_itself_gets_organization_and_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_gets_organization_and_project(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in OPENAI_ENV.items():
         monkeypatch.setenv(name, value)
     config = TeacherConfig.model_validate({"kind": "openai", "preset": "openai"})
@@ -251,5 +251,5 @@ def test_openai_itself_gets_organization_and_project(monkeypatch: pytest.MonkeyP
         ("http://127.0.0.1:8000/v1", False),
     ],
 )
-def test_openai_is_known_by_its_host(url: str, openai: bool) -> None:
+def test_openai_is_recognized_by_its_host(url: str, openai: bool) -> None:
     assert is_openai(url) is openai

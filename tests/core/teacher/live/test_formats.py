@@ -30,7 +30,7 @@ def formats_seen(server: TeacherServer) -> list[str]:
 @pytest.mark.parametrize(
     ("formats", "settled"), [(("json_schema",), "json_object"), (("json_schema", "json_object"), "plain")]
 )
-def test_a_rejected_format_is_replaced_whatever_the_words(
+def test_rejected_format_is_replaced_whatever_the_message(
     server: TeacherServer, live: Live, status: int, formats: tuple[str, ...], settled: str
 ) -> None:
     words = WORDS[status % len(WORDS)]
@@ -59,7 +59,7 @@ def test_a_rejected_format_is_replaced_whatever_the_words(
         (500, "insufficient_quota"),
     ],
 )
-def test_a_failure_of_key_account_or_rate_is_no_matter_of_format(
+def test_failure_of_key_account_or_rate_does_not_change_the_format(
     server: TeacherServer, live: Live, status: int, code: str | None
 ) -> None:
     server.fail("format_rejected", status=status, code=code, content="json_schema is not supported")
@@ -70,9 +70,7 @@ def test_a_failure_of_key_account_or_rate_is_no_matter_of_format(
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
-def test_where_a_plain_request_fails_too_its_own_words_are_reported(
-    server: TeacherServer, live: Live, status: int
-) -> None:
+def test_error_of_the_plain_request_is_reported(server: TeacherServer, live: Live, status: int) -> None:
     server.fail("format_rejected", status=status, content="the flux is low", formats=("json_schema",))
     server.fail("format_rejected", status=status, content="the tide is out", formats=("json_object", "text"))
     with pytest.raises(TeacherError, match="the tide is out") as stopped:
@@ -85,7 +83,9 @@ def test_where_a_plain_request_fails_too_its_own_words_are_reported(
     assert teacher.facts().output_format == "json_schema", "nothing was settled by an outage"
 
 
-def test_an_outage_at_the_first_request_settles_no_simpler_format(server: TeacherServer, live: Live) -> None:
+def test_outage_at_the_first_request_does_not_settle_a_simpler_format(
+    server: TeacherServer, live: Live
+) -> None:
     server.fail("server_error", first=3)
     teacher = live()
     assert all(row.answers for row in asked(teacher, examples(6)))
@@ -93,7 +93,7 @@ def test_an_outage_at_the_first_request_settles_no_simpler_format(server: Teache
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 501])
-def test_behind_a_router_a_text_is_asked_in_a_simpler_format_and_the_settled_one_stays(
+def test_router_may_need_a_simpler_format_for_some_texts(
     server: TeacherServer, live: Live, status: int
 ) -> None:
     asked(live(), examples(1))
@@ -109,9 +109,7 @@ def test_behind_a_router_a_text_is_asked_in_a_simpler_format_and_the_settled_one
     assert server.totals().received == before, "answers in the simpler format are reused"
 
 
-def test_a_text_that_is_rejected_in_every_format_is_missing_and_the_others_are_not(
-    server: TeacherServer, live: Live
-) -> None:
+def test_only_a_text_rejected_in_every_format_is_missing(server: TeacherServer, live: Live) -> None:
     asked(live(), examples(1))
     ids = [f"t{i:02}" for i in range(3, 15)]
     server.fail("format_rejected", ids=ids, formats=("json_schema", "json_object", "text"), content="odd")

@@ -1,4 +1,4 @@
-"""A live teacher whose own figures are wanted: asked once a text, and never for what was paid for."""
+"""A live teacher labels val and test: one request per text, none for stored answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Label = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def label(server: TeacherServer, tmp_path: Path) -> Label:
-    """Makes the sample stage's output of a split for texts, under one root; returns its summary."""
+    """Runs the sample stage on texts of a split, under one root; returns its summary."""
     store = Store.open(str(tmp_path / "root"))
 
     def labelled(split: SplitName, texts: list[Example], run: str = "r", **config: Any) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def turned(texts: list[Example]) -> list[Example]:
     return [Example(e.id, e.text, 1 - e.label) for e in texts]
 
 
-def test_each_text_is_asked_once_and_greedily_however_wrong_the_answer(
+def test_each_text_is_requested_once_at_temperature_0(
     server: TeacherServer, label: Label, tmp_path: Path
 ) -> None:
     summary = label("test", turned(examples(12)))
@@ -74,19 +74,17 @@ def test_each_text_is_asked_once_and_greedily_however_wrong_the_answer(
     assert {(r["k_index"], r["hinted"], r["split"]) for r in rows} == {(0, False, "test")}
 
 
-def test_an_answer_that_was_paid_for_is_reused_by_another_split_and_another_run(
-    server: TeacherServer, label: Label
-) -> None:
+def test_stored_answer_is_reused_by_other_splits_and_runs(server: TeacherServer, label: Label) -> None:
     label("train", turned(examples(6)), attempts=2)
     before = server.totals().received
     assert before >= 12, "no first answer agrees with gold"
     assert label("test", turned(examples(8)))["ledger"]["asked_now"] == 2
     assert label("test", turned(examples(8)), run="another", attempts=1)["ledger"]["reused"] == 8
-    assert label("val", examples(8))["ledger"]["asked_now"] == 0, "gold is no part of a first attempt"
+    assert label("val", examples(8))["ledger"]["asked_now"] == 0, "gold is not part of a first attempt"
     assert server.totals().received == before + 2
 
 
-def test_texts_that_got_no_answer_stop_the_run_with_the_name_of_their_split(
+def test_unanswered_texts_stop_the_run_with_the_name_of_their_split(
     server: TeacherServer, label: Label
 ) -> None:
     label("val", examples(4))

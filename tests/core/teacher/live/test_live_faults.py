@@ -1,4 +1,4 @@
-"""Every fault of the test endpoint, by name: what passes loses nothing, what does not stops the run."""
+"""Every fault of the test endpoint: temporary ones lose nothing, permanent ones stop the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
         "overloaded",
     ],
 )
-def test_a_failure_that_passes_loses_nothing(
+def test_temporary_failure_loses_nothing(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind
 ) -> None:
     asked(live(), examples(1))
@@ -45,7 +45,7 @@ def test_a_failure_that_passes_loses_nothing(
 
 
 @pytest.mark.parametrize("kind", ["drip", "blank_lines"])
-def test_an_answer_that_comes_slowly_is_waited_for_up_to_the_total_timeout(
+def test_slow_answer_is_awaited_up_to_the_total_timeout(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind
 ) -> None:
     asked(live(), examples(1))
@@ -74,7 +74,7 @@ def test_silence_ends_at_the_read_timeout(server: TeacherServer, live: Callable[
         ("schema_ignored", True, "stop"),
     ],
 )
-def test_a_poor_answer_is_kept_with_its_finish_reason_and_paid_for_once(
+def test_unusable_answer_is_stored_with_its_finish_reason_and_paid_once(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind, parsed: bool, finish: str
 ) -> None:
     asked(live(), examples(1))
@@ -87,7 +87,7 @@ def test_a_poor_answer_is_kept_with_its_finish_reason_and_paid_for_once(
 
 
 @pytest.mark.parametrize("form", ["seconds", "milliseconds", "date", "none"])
-def test_a_limit_is_kept_in_each_form_of_retry_after(
+def test_every_form_of_retry_after_is_respected(
     server: TeacherServer, live: Callable[..., LiveTeacher], form: Literal["seconds", "none"]
 ) -> None:
     asked(live(), examples(1))
@@ -99,13 +99,15 @@ def test_a_limit_is_kept_in_each_form_of_retry_after(
     assert totals.received <= 40, "after the first refusals it waits until it may come again"
 
 
-def test_a_limit_that_nobody_tells_is_borne(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+def test_undocumented_rate_limit_loses_nothing(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
     asked(live(), examples(1))
     server.limit(600, burst_s=0.5, hidden=True)
     assert all(a.answers for a in asked(live(limits={"concurrency": 8, "tries": 20}), examples(20)))
 
 
-def test_a_server_that_queues_without_a_word_loses_nothing(
+def test_silently_queueing_server_loses_nothing(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     server.delay(0.05)
@@ -124,7 +126,7 @@ def test_a_server_that_queues_without_a_word_loses_nothing(
         ("unknown_model", "check teacher.model"),
     ],
 )
-def test_a_refusal_stops_within_twenty_requests_and_the_same_command_goes_on(
+def test_refusal_stops_within_20_requests_and_the_same_command_resumes(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind, words: str
 ) -> None:
     asked(live(), examples(5))
@@ -143,7 +145,7 @@ def test_a_refusal_stops_within_twenty_requests_and_the_same_command_goes_on(
     ("kind", "settled"),
     [("no_schema", "json_object"), ("schema_unavailable", "json_object"), ("no_response_format", "plain")],
 )
-def test_the_first_request_settles_the_output_format_for_all(
+def test_first_request_settles_the_output_format(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind, settled: str
 ) -> None:
     server.fail(kind)
@@ -156,9 +158,7 @@ def test_the_first_request_settles_the_output_format_for_all(
     assert server.totals().received == 8 + refused, "it is written down"
 
 
-def test_a_text_that_the_server_will_not_read_is_missing_and_the_others_are_not(
-    server: TeacherServer, live: Callable[..., LiveTeacher]
-) -> None:
+def test_only_a_rejected_text_is_missing(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     asked(live(), examples(1))
     server.fail("prompt_filtered", ids=["t03"])
     teacher = live()
@@ -167,7 +167,7 @@ def test_a_text_that_the_server_will_not_read_is_missing_and_the_others_are_not(
     assert sum(ledger(teacher).given_up.values()) == 1
 
 
-def test_a_text_that_failed_in_all_tries_is_an_error_until_the_config_allows_it(
+def test_text_that_failed_in_all_tries_is_an_error_unless_allowed(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     asked(live(), examples(1))
@@ -183,9 +183,7 @@ def test_a_text_that_failed_in_all_tries_is_an_error_until_the_config_allows_it(
     assert server.totals().received == before + 1, "the same command asks only what is missing"
 
 
-def test_max_missing_counts_texts_that_the_server_will_not_read_too(
-    server: TeacherServer, live: Callable[..., LiveTeacher]
-) -> None:
+def test_max_missing_counts_rejected_texts(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     asked(live(), examples(1))
     server.fail("prompt_filtered", ids=["t03", "t05"])
     with pytest.raises(TeacherError, match=r"2 of 8 texts of train got no answer"):
@@ -193,9 +191,7 @@ def test_max_missing_counts_texts_that_the_server_will_not_read_too(
     assert sum(not a.answers for a in asked(live(max_missing=2), examples(8))) == 2
 
 
-def test_where_no_text_is_read_it_is_the_request_and_the_run_stops(
-    server: TeacherServer, live: Callable[..., LiveTeacher]
-) -> None:
+def test_run_stops_if_every_text_is_rejected(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     asked(live(), examples(1))
     server.fail("too_long")
     server.reset_counts()
@@ -204,7 +200,7 @@ def test_where_no_text_is_read_it_is_the_request_and_the_run_stops(
     assert server.totals().received <= 20 + 8
 
 
-def test_the_budget_stops_the_run_and_counts_what_it_spent_before(
+def test_budget_stops_the_run_and_includes_earlier_spending(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     rows = examples()
@@ -220,7 +216,7 @@ def test_the_budget_stops_the_run_and_counts_what_it_spent_before(
     assert server.totals().answered == 40
 
 
-def test_an_endpoint_that_does_not_work_says_so_at_the_first_request(
+def test_unusable_endpoint_fails_at_the_first_request(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     server.fail("html_page")
@@ -229,14 +225,14 @@ def test_an_endpoint_that_does_not_work_says_so_at_the_first_request(
     assert server.totals().received == 1
 
 
-def test_a_wrong_address_is_told_after_a_few_tries(live: Callable[..., LiveTeacher]) -> None:
+def test_wrong_address_is_reported_after_a_few_tries(live: Callable[..., LiveTeacher]) -> None:
     started = time.monotonic()
     with pytest.raises(TeacherError, match=r"did not answer the first request \(no answer: Connection"):
         asked(live(base_url="http://127.0.0.1:9/v1", limits={}), examples(5))
     assert time.monotonic() - started < 5
 
 
-def test_a_first_text_that_the_server_will_not_read_stops_nothing(
+def test_rejection_of_the_first_text_does_not_stop_the_run(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     server.fail("prompt_filtered", ids=["t00", "t01"])
@@ -246,7 +242,7 @@ def test_a_first_text_that_the_server_will_not_read_stops_nothing(
     assert sum(ledger(teacher).given_up.values()) == 2
 
 
-def test_what_is_under_way_when_a_key_is_refused_is_kept(
+def test_answers_in_flight_are_kept_when_the_key_is_refused(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     asked(live(), examples(1))
@@ -262,7 +258,7 @@ def test_what_is_under_way_when_a_key_is_refused_is_kept(
     assert server.totals().billed == 40, f"none of the {billed} is paid for twice"
 
 
-def test_a_format_that_was_taken_before_and_is_refused_stops_with_a_sentence(
+def test_rejection_of_a_format_accepted_before_stops_the_run(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     asked(live(), examples(1))
@@ -271,17 +267,17 @@ def test_a_format_that_was_taken_before_and_is_refused_stops_with_a_sentence(
         asked(live(), examples(6))
 
 
-def test_a_server_that_repeats_the_key_gives_it_to_no_log(
+def test_key_in_a_server_message_is_not_logged(
     server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_TEACHER_KEY", "Insufficient")
     server.fail("no_balance")
-    with pytest.raises(TeacherRefused, match=r"\*\*\* Balance") as said:
+    with pytest.raises(TeacherRefused, match=r"\*\*\* Balance") as caught:
         asked(live(), examples(1))
-    assert "Insufficient" not in str(said.value)
+    assert "Insufficient" not in str(caught.value)
 
 
-def test_a_budget_that_cannot_be_kept_is_refused_after_one_answer_and_that_is_kept(
+def test_budget_without_token_counts_stops_after_one_answer_that_is_kept(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     server.fail("no_usage")
@@ -294,7 +290,7 @@ def test_a_budget_that_cannot_be_kept_is_refused_after_one_answer_and_that_is_ke
     assert ledger(teacher).unmetered_of_the_run == 4
 
 
-def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_answered(
+def test_texts_that_failed_are_requested_once_more_at_the_end(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     asked(live(), examples(1))
@@ -309,7 +305,7 @@ def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_
     assert ledger(teacher).given_up == {}
 
 
-def test_answers_without_counts_are_in_the_budget_of_the_next_start_too(
+def test_answers_without_counts_are_in_the_budget_of_the_next_start(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     budget = {"budget": {"tokens": 9_000}}

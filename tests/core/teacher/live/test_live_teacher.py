@@ -1,4 +1,4 @@
-"""A live teacher against a real server: answers once paid for are never asked again."""
+"""A live teacher against a real server: stored answers are never requested again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented
 
 
-def test_every_text_is_answered_in_the_order_of_the_rows(
-    server: TeacherServer, live: Callable[..., LiveTeacher]
-) -> None:
+def test_texts_are_answered_in_row_order(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     server.delay(0.02, tail="pareto", seed=1)
     teacher, rows = live(), examples()
     found = asked(teacher, rows)
@@ -33,17 +31,17 @@ def test_every_text_is_answered_in_the_order_of_the_rows(
     assert (ledger(teacher).usd_now or 0) > 0
 
 
-def test_money_is_unknown_without_a_price_and_tokens_are_counted(
+def test_without_a_price_only_tokens_are_counted(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     teacher = live("night", prices=None)
     asked(teacher, examples(3))
-    told = ledger(teacher)
-    assert (told.run, told.usd_now, told.usd_of_the_run) == ("night", None, None)
-    assert told.prompt_tokens_of_the_run == server.totals().prompt_tokens > 0
+    facts = ledger(teacher)
+    assert (facts.run, facts.usd_now, facts.usd_of_the_run) == ("night", None, None)
+    assert facts.prompt_tokens_of_the_run == server.totals().prompt_tokens > 0
 
 
-def test_what_was_answered_is_not_asked_again_by_any_run(
+def test_stored_answers_are_not_requested_by_any_run(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:
     first = asked(live(), examples(30))
@@ -57,7 +55,7 @@ def test_what_was_answered_is_not_asked_again_by_any_run(
 
 
 @pytest.mark.parametrize("change", [{"model": "gpt-4o"}, {"extra_body": {"seed": 1}}], ids=str)
-def test_another_request_is_asked(
+def test_changed_request_is_sent(
     server: TeacherServer, live: Callable[..., LiveTeacher], change: dict[str, object]
 ) -> None:
     asked(live(), examples(5))
@@ -65,7 +63,7 @@ def test_another_request_is_asked(
     assert server.totals().received == 10
 
 
-def test_a_first_answer_is_not_asked_again_by_a_run_that_died_right_after_it(
+def test_first_answer_survives_a_crash_right_after_it(
     server: TeacherServer, live: Callable[..., LiveTeacher], tmp_path: Path
 ) -> None:
     asked(live(), examples(1))
@@ -75,7 +73,7 @@ def test_a_first_answer_is_not_asked_again_by_a_run_that_died_right_after_it(
     assert server.totals().received == 1
 
 
-def test_a_key_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_key_is_reported_with_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     config = TeacherConfig(kind="openai", api_key_env="NO_SUCH_KEY")
     with pytest.raises(UserError, match=r"NO_SUCH_KEY is not set; export it, or write NO_SUCH_KEY=... into"):
@@ -86,7 +84,7 @@ def test_a_key_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert api_key(config.endpoint) == "exported"
 
 
-def test_a_request_is_what_the_config_says(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+def test_request_follows_the_config(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     asked(live(), examples(1))
     asked(live(temperature=None, token_limit="max_completion_tokens", extra_body={"top_k": 5}), examples(1))
     first, last = server.seen()[-2:]
@@ -97,7 +95,7 @@ def test_a_request_is_what_the_config_says(server: TeacherServer, live: Callable
     assert "authorization" in {name.lower() for name in first.headers}
 
 
-def test_an_endpoint_without_a_key_needs_no_variable(
+def test_endpoint_without_a_key_needs_no_variable(
     server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TEST_TEACHER_KEY")
@@ -119,7 +117,7 @@ def test_thinking_and_usage_are_kept_with_each_answer(
         assert answer.latency_s is not None
 
 
-def test_a_change_asks_again_exactly_what_it_touches(
+def test_config_change_requests_exactly_the_affected_texts(
     server: TeacherServer, live: Callable[..., LiveTeacher], tmp_path: Path
 ) -> None:
     both = {"attempts": 2, "keep": 2}
@@ -132,11 +130,11 @@ def test_a_change_asks_again_exactly_what_it_touches(
 
     assert newly_asked(rows) == 12
     assert newly_asked(rows) == 0
-    assert newly_asked(list(reversed(rows))) == 0, "the order of rows is no part of a request"
+    assert newly_asked(list(reversed(rows))) == 0, "the order of rows is not part of a request"
     changed = Example(rows[2].id, rows[2].text + " Or not?", rows[2].label)
     assert newly_asked([*rows[:2], changed, *rows[3:]]) == 2, "one text, its two attempts"
     renamed = [Example("other", rows[0].text, rows[0].label), *rows[1:]]
-    assert newly_asked(renamed) == 0, "an id is no part of a request"
+    assert newly_asked(renamed) == 0, "an id is not part of a request"
     assert newly_asked(rows, temperature=0.9) == 6, "the first attempt is greedy at any temperature"
     assert newly_asked(rows, limits={"concurrency": 2}, api_key_env="TEST_TEACHER_KEY") == 0
     assert newly_asked(rows, base_url=server.base_url + "/") == 0, "another spelling of the endpoint"
@@ -144,7 +142,7 @@ def test_a_change_asks_again_exactly_what_it_touches(
     assert newly_asked(rows, attempts=3, keep=3) == 6, "one more attempt of each"
 
 
-def test_a_key_is_read_from_env_files_as_editors_write_them_and_what_no_key_holds_is_refused(
+def test_key_is_read_from_env_files_and_invalid_keys_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -159,19 +157,19 @@ def test_a_key_is_read_from_env_files_as_editors_write_them_and_what_no_key_hold
     assert api_key(config.endpoint) == "k2"
     for bad in ("se cret", "sé", "se\ncret"):
         monkeypatch.setenv("A_KEY", bad)
-        with pytest.raises(UserError, match="A_KEY contains a space, a line break or a letter") as said:
+        with pytest.raises(UserError, match="A_KEY contains a space, a line break or a letter") as caught:
             api_key(config.endpoint)
-        assert bad not in str(said.value)
+        assert bad not in str(caught.value)
 
 
-def test_texts_that_are_alike_are_asked_once(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+def test_equal_texts_are_requested_once(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     server.delay(0.05)
     rows = [Example(f"e{i}", f"Shall we meet at quay {i // 4}?", i % 2) for i in range(20)]
     assert all(a.answers for a in asked(live(), rows))
     assert server.totals().received == 5
 
 
-def test_two_runs_at_once_find_each_others_answers(
+def test_concurrent_runs_share_their_answers(
     server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.completions.completer._OTHERS_S", 0.05)

@@ -1,4 +1,4 @@
-"""What the plan says of calls, tokens and money, against the bill of a real server."""
+"""The plan's calls, tokens and costs, compared with the bill of a real server."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     with recorded.open("w", encoding="utf-8") as f:
         for i, e in enumerate(examples):
             for attempt in range(2):
-                said = 1 - e.label if attempt == 0 and i % 5 == 4 else e.label
-                raw = answer(said, round(12 * rng.lognormvariate(0, spread)))
+                label = 1 - e.label if attempt == 0 and i % 5 == 4 else e.label
+                raw = answer(label, round(12 * rng.lognormvariate(0, spread)))
                 f.write(json.dumps({"id": e.id, "sample": attempt, "raw_output": raw}) + "\n")
     before, _, after = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
     file = write_texts(tmp_path / "texts.jsonl", texts, recorded)
@@ -90,7 +90,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 @pytest.mark.parametrize(("desk", "within"), [(0.0, 0.05), (0.6, 0.20)], indirect=["desk"])
-def test_the_price_after_twenty_answers_is_the_bill_within(desk: Desk, within: float) -> None:
+def test_forecast_after_twenty_answers_is_close_to_the_bill(desk: Desk, within: float) -> None:
     desk.ask(20, attempts=1)
     teacher = desk.teacher(attempts=1)
     with Journal.open(desk.store, "r") as journal:
@@ -102,7 +102,7 @@ def test_the_price_after_twenty_answers_is_the_bill_within(desk: Desk, within: f
 
 
 @pytest.mark.parametrize("desk", [0.6], indirect=True)
-def test_the_attempts_that_texts_took_are_expected_of_the_others(desk: Desk) -> None:
+def test_forecast_expects_the_attempts_of_finished_texts(desk: Desk) -> None:
     desk.ask(60, attempts=3)
     with Journal.open(desk.store, "r") as journal:
         found, _ = forecast(desk.teacher(attempts=3), desk.examples, journal)
@@ -114,7 +114,7 @@ def test_the_attempts_that_texts_took_are_expected_of_the_others(desk: Desk) -> 
 
 
 @pytest.mark.parametrize("desk", [0.6], indirect=True)
-def test_before_any_answer_it_is_a_guess_and_says_so(desk: Desk) -> None:
+def test_forecast_without_answers_is_marked_as_a_guess(desk: Desk) -> None:
     with Journal.open(desk.store, "r") as journal:
         found, counter = forecast(desk.teacher(attempts=1), desk.examples, journal)
     assert (found.calls.mean, counter) == (240, "a token for 4 bytes, a guess")
@@ -123,7 +123,7 @@ def test_before_any_answer_it_is_a_guess_and_says_so(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("desk", [0.0], indirect=True)
-def test_a_text_that_needs_several_answers_counts_as_often_as_that(desk: Desk) -> None:
+def test_forecast_counts_all_requests_of_a_text(desk: Desk) -> None:
     rows = desk.examples
     with Journal.open(desk.store, "plan") as journal:
         found, _ = forecast(desk.teacher(attempts=4, keep=3, hint=True), rows, journal)

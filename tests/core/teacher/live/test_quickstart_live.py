@@ -1,4 +1,4 @@
-"""The quickstart's texts, asked live, give the same accepted samples as the recorded answers."""
+"""The quickstart's texts, answered live, give the accepted samples of the recorded answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPO = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.usefixtures("smollm2_folder")
-def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_the_price(
+def test_live_and_recorded_answers_give_the_same_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPO)

@@ -1,4 +1,4 @@
-"""Another token limit asks again for truncated answers only."""
+"""Another token limit requests only truncated answers again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def newly(server: TeacherServer, live: Live) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS"])
-def test_a_higher_limit_asks_again_for_what_was_truncated(
+def test_higher_limit_requests_truncated_answers_again(
     server: TeacherServer, newly: Callable[..., list[str]], live: Live, reason: str
 ) -> None:
     server.fail("written", ids=["t02", "t07"], first=2, content='{"reasoning": "The', finish_reason=reason)
@@ -42,7 +42,7 @@ def test_a_higher_limit_asks_again_for_what_was_truncated(
     assert (ledger(teacher).asked_now, ledger(teacher).reused) == (0, 10)
 
 
-def test_an_answer_truncated_again_is_asked_for_again_at_the_next_limit(
+def test_answer_truncated_again_is_requested_at_the_next_limit(
     server: TeacherServer, newly: Callable[..., list[str]]
 ) -> None:
     server.fail("length", ids=["t02"], first=2)
@@ -50,14 +50,14 @@ def test_an_answer_truncated_again_is_asked_for_again_at_the_next_limit(
     assert [newly(max_tokens=limit) for limit in (400, 400, 300, 800, 801)] == [["t02"], [], [], ["t02"], []]
 
 
-def test_a_lower_limit_asks_for_nothing(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
+def test_lower_limit_sends_no_request(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
     server.fail("length", ids=["t02"])
     newly()
     assert newly(max_tokens=10) == []
     assert newly(max_tokens=199) == []
 
 
-def test_without_a_finish_reason_a_cut_answer_counts_as_truncated(
+def test_cut_answer_without_a_finish_reason_counts_as_truncated(
     server: TeacherServer, newly: Callable[..., list[str]]
 ) -> None:
     server.fail("written", ids=["t02"], first=1, content='{"reasoning": "The', finish_reason="")
@@ -65,7 +65,7 @@ def test_without_a_finish_reason_a_cut_answer_counts_as_truncated(
     assert newly(max_tokens=400) == ["t02"]
 
 
-def test_an_answer_that_is_whole_and_unusable_is_not_asked_for_again(
+def test_complete_unusable_answer_is_not_requested_again(
     server: TeacherServer, newly: Callable[..., list[str]]
 ) -> None:
     server.fail("broken_json", ids=["t02"])
@@ -74,13 +74,13 @@ def test_an_answer_that_is_whole_and_unusable_is_not_asked_for_again(
     assert newly(max_tokens=400) == []
 
 
-def test_later_attempts_are_reused_too(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
+def test_later_attempts_are_reused(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
     both = {"attempts": 2, "keep": 2}
     assert len(newly(**both)) == 20
     assert newly(**both, max_tokens=400) == []
 
 
-def test_settings_of_speed_money_and_reading_ask_for_nothing(newly: Callable[..., list[str]]) -> None:
+def test_settings_of_speed_money_and_parsing_send_no_request(newly: Callable[..., list[str]]) -> None:
     newly()
     changes: list[dict[str, object]] = [
         {"limits": {"concurrency": 3, "read_timeout_s": 7, "total_timeout_s": 9, "tries": 2}},
@@ -94,7 +94,7 @@ def test_settings_of_speed_money_and_reading_ask_for_nothing(newly: Callable[...
     assert [newly(**change) for change in changes] == [[]] * len(changes)
 
 
-def test_the_plan_counts_what_another_limit_will_ask_for(
+def test_plan_counts_the_requests_of_another_limit(
     server: TeacherServer, newly: Callable[..., list[str]], live: Live, tmp_path: Path
 ) -> None:
     server.fail("length", ids=["t02"])

@@ -36,7 +36,7 @@ def running() -> Iterator[TeacherServer]:
 
 @pytest.fixture
 def server(running: TeacherServer, monkeypatch: pytest.MonkeyPatch) -> TeacherServer:
-    """Reached under the name that version 0.1 asked."""
+    """A server, reached under the host name that version 0.1 used."""
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{running.port}")
     for name in ("NO_PROXY", "no_proxy"):
@@ -47,7 +47,7 @@ def server(running: TeacherServer, monkeypatch: pytest.MonkeyPatch) -> TeacherSe
 
 
 @pytest.mark.parametrize("limit", [MAX_TOKENS, 100], ids=["same limit", "lower limit"])
-def test_nothing_is_asked_for_again(old: Store, server: TeacherServer, limit: int) -> None:
+def test_stored_answers_of_version_01_are_reused(old: Store, server: TeacherServer, limit: int) -> None:
     teacher = old_root.teacher(old, "new", max_tokens=limit)
     found = asked(teacher, ROWS)
     assert server.totals().received == 0
@@ -57,7 +57,7 @@ def test_nothing_is_asked_for_again(old: Store, server: TeacherServer, limit: in
     assert all(answer.parse_ok for answer in whole)
 
 
-def test_a_higher_limit_asks_again_for_the_truncated_answer_only(old: Store, server: TeacherServer) -> None:
+def test_higher_limit_requests_only_the_truncated_answer(old: Store, server: TeacherServer) -> None:
     for limit, requests in ((2000, 1), (2000, 1), (MAX_TOKENS, 1), (4096, 1)):
         found = asked(old_root.teacher(old, max_tokens=limit), ROWS)
         assert server.totals().received == requests
@@ -66,13 +66,13 @@ def test_a_higher_limit_asks_again_for_the_truncated_answer_only(old: Store, ser
     assert {seen.body["max_tokens"] for seen in server.seen()[-1:]} == {2000}
 
 
-def test_the_plan_knows_them(old: Store) -> None:
+def test_plan_counts_stored_answers_of_version_01(old: Store) -> None:
     with Journal.open(old, "plan") as journal:
         assert forecast(old_root.teacher(old), ROWS, journal)[0].calls.mean == 0
         assert forecast(old_root.teacher(old, max_tokens=2000), ROWS, journal)[0].calls.low == 1
 
 
-def test_without_the_settled_format_nothing_is_asked_for_again_either(
+def test_stored_answers_are_reused_without_a_settled_format(
     old: Store, server: TeacherServer, tmp_path: Path
 ) -> None:
     for file in (tmp_path / "root/answers/formats").iterdir():
@@ -82,14 +82,14 @@ def test_without_the_settled_format_nothing_is_asked_for_again_either(
 
 
 @pytest.mark.parametrize("change", [{"model": "teacher-2"}, {"extra_body": {"seed": 1}}], ids=str)
-def test_another_request_finds_none_of_them(old: Store, change: dict[str, Any]) -> None:
+def test_changed_request_does_not_match_old_answers(old: Store, change: dict[str, Any]) -> None:
     teacher = old_root.teacher(old, **change)
     with Journal.open(old, "new") as journal:
         context = teacher.context(journal)
         assert not any(stored_completions(context, row, teacher.next_request) for row in ROWS)
 
 
-def test_the_limit_is_found_from_a_few_answered_texts_among_many(old: Store) -> None:
+def test_token_limit_is_found_from_few_answered_texts(old: Store) -> None:
     others = [Example(f"x{i}", f"Message {i} of another kind", 0) for i in range(2000)]
     with Journal.open(old, "new") as journal:
         teacher = old_root.teacher(old, max_tokens=4096)
@@ -115,6 +115,6 @@ def test_unusable_answers_of_version_01_count_for_the_canary(old: Store, server:
     assert server.totals().received == 0
 
 
-def test_a_root_with_old_answers_to_other_prompts_is_asked_as_usual(old: Store) -> None:
+def test_old_answers_to_other_prompts_are_not_used(old: Store) -> None:
     with pytest.raises(TeacherError):
         asked(old_root.teacher(old, base_url="http://127.0.0.1:9/v1"), ROWS)

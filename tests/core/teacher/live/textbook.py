@@ -1,4 +1,4 @@
-"""The texts that a live teacher is asked in these tests, and how they are put to it."""
+"""The texts of the live teacher's tests, and its prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
 RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/sms"))).text
 _BEFORE, _, _AFTER = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
 FRAME = (_BEFORE, _AFTER)
-"""What stands before and after the text in the user message."""
+"""The words before and after the text in the user message."""
 
 
 def examples(count: int = 40) -> list[Example]:

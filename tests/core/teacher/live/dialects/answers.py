@@ -1,4 +1,4 @@
-"""Replies with HTTP status 200 that hold an answer, by server: usage, finish reasons and reasoning fields."""
+"""Replies with HTTP status 200 that contain an answer, by server: usage, finish reasons, reasoning fields."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ ROWS = [
     ),
     Row(
         "DeepSeek",
-        "thought beside the answer",
+        "thought next to the answer",
         _DEEPSEEK,
         "answer",
         reply(
@@ -270,7 +270,7 @@ ROWS = [
     Row("vLLM", "no usage", _VLLM_NULL, "answer", reply(usage=None)),
     Row(
         "SGLang",
-        "reasoning beside the answer",
+        "reasoning next to the answer",
         _SGLANG_FIELD,
         "answer",
         reply({"content": ANSWER, "reasoning_content": THOUGHT}, usage(9, 40, 49), matched_stop=151645),

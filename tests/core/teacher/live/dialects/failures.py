@@ -47,7 +47,7 @@ IN_200 = [
     Row("OpenRouter", "error in the choice and stop", _OPENROUTER, "retry", broken(error={"code": 500, "message": "x"}), tokens=205),
     Row("OpenRouter", "finish reason error", _OPENROUTER_FINISH, "retry", broken(finish="error"), tokens=205),
     Row("OpenRouter", "finish reason error without usage", _OPENROUTER_FINISH, "retry", reply({"content": ANSWER[:9]}, usage(None, None, 0), "error")),
-    Row("OpenRouter", "error beside a choice", _OPENROUTER_429, "retry", {**reply({"content": None}, usage(0, 0, 0)), **error("Provider failed", code=429)}),
+    Row("OpenRouter", "error next to a choice", _OPENROUTER_429, "retry", {**reply({"content": None}, usage(0, 0, 0)), **error("Provider failed", code=429)}),
     Row("OpenRouter", "rate limit of the provider", _OPENROUTER_RAW, "retry", error("Provider failed", code=429, metadata={"raw": "busy", "provider_name": "p"})),
     Row("OpenRouter", "wrong key", _OPENROUTER, "stop", error("No such user", code=401)),
     Row("OpenRouter", "no credits", _OPENROUTER, "stop", error("Add credits", code=402)),

@@ -29,7 +29,7 @@ class Wait(NamedTuple):
 
 
 class Left(NamedTuple):
-    """`requests` and `tokens` are what a reply with these headers says of its limits."""
+    """`requests` and `tokens` are the limits that a reply with these headers states."""
 
     server: str
     source: str

@@ -55,7 +55,7 @@ def reply(
 
 
 def usage(prompt: Any, completion: Any, total: Any = None, **more: Any) -> dict[str, Any]:
-    """A usage object; without `total` there is no total_tokens."""
+    """A usage object; without `total` total_tokens is missing."""
     counts = {"prompt_tokens": prompt, "completion_tokens": completion, **more}
     return counts if total is None else {**counts, "total_tokens": total}
 

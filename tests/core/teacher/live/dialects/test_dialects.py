@@ -1,4 +1,4 @@
-"""Each row of the dialect table is served over HTTP, and the live teacher does with it what the row says."""
+"""Each row of the dialect table is served over HTTP and handled as the row states."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ def test_an_answer_is_read_and_its_tokens_are_counted(row: Row, endpoint: str, t
 
 
 @pytest.mark.parametrize("row", rows("retry"))
-def test_a_failed_request_is_tried_again_and_what_it_used_is_counted(
-    row: Row, endpoint: str, tmp_path: Path
-) -> None:
+def test_failed_request_is_retried_and_its_usage_counted(row: Row, endpoint: str, tmp_path: Path) -> None:
     live = teacher(row, endpoint, tmp_path)
     [answer] = asked(live, examples(1))[0].answers
     assert (answer.label, answer.parse_source) == (1, "json")
@@ -140,16 +138,16 @@ def test_a_refused_key_or_account_stops_at_the_first_request(row: Row, endpoint:
 
 
 @pytest.mark.parametrize("row", rows("skip"))
-def test_a_text_that_is_refused_is_left_out(row: Row, endpoint: str, tmp_path: Path) -> None:
+def test_rejected_text_has_no_answer(row: Row, endpoint: str, tmp_path: Path) -> None:
     live = teacher(row, endpoint, tmp_path)
     assert not asked(live, examples(1))[0].answers
-    # An error that does not say why may be about the format, so that simpler ones are tried first.
+    # An error without a reason may be about the format, so that simpler ones are tried first.
     assert Handler.asked[row.id] == row.times
     assert sum(ledger(live).given_up.values()) == 1
 
 
 @pytest.mark.parametrize("row", rows("fall back"))
-def test_a_rejected_format_is_given_up_for_one_that_is_taken(row: Row, endpoint: str, tmp_path: Path) -> None:
+def test_rejected_format_is_replaced_by_an_accepted_one(row: Row, endpoint: str, tmp_path: Path) -> None:
     live = teacher(row, endpoint, tmp_path)
     answers = [a for answered in asked(live, examples(3)) for a in answered.answers]
     assert [a.label for a in answers] == [1, 1, 1]
@@ -157,19 +155,19 @@ def test_a_rejected_format_is_given_up_for_one_that_is_taken(row: Row, endpoint:
 
 
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.server)
-def test_what_a_server_asks_to_wait_is_read(wait: Wait) -> None:
+def test_requested_wait_is_read(wait: Wait) -> None:
     later = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     assert retry_after({**wait.headers, "Date": DATE}, later) == pytest.approx(wait.seconds)
 
 
 @pytest.mark.parametrize("left", LEFT, ids=lambda left: left.server)
-def test_what_is_left_of_a_limit_is_read(left: Left) -> None:
+def test_remaining_limit_is_read(left: Left) -> None:
     headers = {**left.headers, "Date": DATE}
     assert read_rate_limit(headers, "requests") == left.requests
     assert read_rate_limit(headers, "tokens") == left.tokens
 
 
-def test_the_table_covers_every_server_and_names_each_rows_source() -> None:
+def test_table_covers_every_server_and_names_each_source() -> None:
     assert {row.server for row in ALL} >= set(SERVERS)
     sources = [row.source for row in ALL] + [wait.source for wait in WAITS] + [left.source for left in LEFT]
     assert all(source.startswith("https://") for source in sources)
