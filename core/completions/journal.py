@@ -11,7 +11,7 @@ import datetime as dt
 import logging
 import sqlite3
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +131,7 @@ class Journal:
             self._index_file(Piece(path.stem, 0, path))
         wanted = []  # parts that no log here, no part before them and not the index contains
         for part in there:
-            if part.end > max(ends[part.writer], self.index.read_until(part.writer)):
+            if part.end > max(ends[part.writer], self.index.read_until[part.writer]):
                 wanted.append(part)
             ends[part.writer] = max(ends[part.writer], part.end)
         for piece in download_parts(backend, wanted, self._folder / "parts"):
@@ -191,7 +191,8 @@ class ReplyIndex:
         self.old_formats: frozenset[str] = frozenset()
         """Output formats of the requests of version 0.1, whose lines do not contain their token limit."""
         self._pieces: list[Piece] = []
-        self._read: dict[str, int] = {}
+        self.read_until = Counter[str]()
+        """How much of each writer's log is in the index, in bytes."""
         self._torn: dict[Path, int] = {}
         self._usage: dict[str, ReplyUsage] = defaultdict(ReplyUsage)
         self._setups: dict[Setup, int] = {}
@@ -200,17 +201,13 @@ class ReplyIndex:
         self._db.create_function("writer_of", 1, lambda i: self._pieces[i].writer, deterministic=True)
         self._db.executescript(_TABLES)
 
-    def read_until(self, writer: str) -> int:
-        """Return how much of a writer's log is in the index, in bytes."""
-        return self._read.get(writer, 0)
-
     def add_file(self, piece: Piece, *, growing: bool = False) -> None:
         """Add what is new in a file. A broken line is logged and left out.
 
         `growing` means that its writer lives, so that an unfinished last line is normal.
         """
-        at = max(piece.start, self.read_until(piece.writer))
-        if piece.start > self.read_until(piece.writer):
+        at = max(piece.start, self.read_until[piece.writer])
+        if piece.start > self.read_until[piece.writer]:
             log.warning("%s: replies before it are missing and will be requested again", piece.path)
         batch: list[tuple[int, Reply]] = []
         with explained(piece.path, "read"), piece.path.open("rb") as f:
@@ -264,7 +261,7 @@ class ReplyIndex:
             self._db.execute("COMMIT")
             for _, reply in replies:  # after all that can fail, so that no reply is counted twice
                 self._usage[reply.run].add(reply)
-            self._read[piece.writer] = max(end, self.read_until(piece.writer))
+            self.read_until[piece.writer] = max(end, self.read_until[piece.writer])
 
     def line(self, key: str) -> tuple[bytes, Path] | None:
         """Return the line of the reply to a request, and its file."""

@@ -226,11 +226,11 @@ class JsonLines:
                 yield RawRow(line, (), problem=value)
                 continue
             found.update(dict.fromkeys(value))
-            # json.loads takes the last value of a repeated key; counting all keys of every line is slow.
-            keys = Counter[str]()
+            repeated = None  # a key of which json.loads takes the last value
             if any(written.count(json.dumps(name, ensure_ascii=False)) > 1 for name in columns):
-                keys.update(key for key, _ in json.loads(written, object_pairs_hook=list))
-            if repeated := next((name for name in columns if keys[name] > 1), None):
+                keys = Counter(key for key, _ in json.loads(written, object_pairs_hook=list))
+                repeated = next((name for name in columns if keys[name] > 1), None)
+            if repeated is not None:
                 yield RawRow(line, (), problem=f"it has the key {repeated!r} more than once")
             else:
                 yield _from_values(line, columns, [value.get(name) for name in columns])

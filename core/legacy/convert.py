@@ -136,8 +136,12 @@ def import_config(
 def read_flat(path: Path) -> Settings:
     """Read the keys of the file. Raises ConfigError unless it is one flat JSON object, each key once."""
     text = file_text(path)
+
+    def reject(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a JSON number; give a number")
+
     try:
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_reject_constant)
+        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=reject)
     except json.JSONDecodeError as e:
         hint = "JSON has no comments and no comma after the last key" if text.strip() else "the file is empty"
         if path.suffix in (".yaml", ".yml"):
@@ -239,10 +243,6 @@ def convert_prompts(path: Path) -> tuple[str, list[str]] | None:
 
 class _Pairs(list[tuple[str, Any]]):
     """The keys and values of a JSON object, which may repeat a key."""
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number; give a number")
 
 
 def _yaml(values: Any, at: tuple[str, ...], origins: Mapping[str, str]) -> Iterator[str]:

@@ -81,8 +81,11 @@ class Settings:
         """Return the first of three ways to read the train table; None without a table.
 
         The scripts tried text and label, then the config's columns, both separated by commas, then the
-        config's columns with its separator. The last one is the result if none fits.
+        config's columns with its separator. The last one is the result if none fits. Raises ConfigError for
+        an invalid separator.
         """
+        if len(separator := self["csv_sep"]) != 1:
+            raise self.error("csv_sep", f'{separator!r} is not one character; give one, such as ";" or "\\t"')
         folder = self.find(self["dataset_root_dir"])
         if folder is None:
             return None
@@ -92,7 +95,7 @@ class Settings:
                 head = f.readline().removeprefix("\ufeff")
         except (DataError, OSError):
             return None
-        own = LegacyColumns(self["text_column"], self["label_column"], self["csv_sep"])
+        own = LegacyColumns(self["text_column"], self["label_column"], separator)
         for tried in (LegacyColumns("text", "label", ","), own._replace(separator=",")):
             names = next(csv.reader([head], delimiter=tried.separator), [])
             if {tried.text, tried.label} <= {name.strip() for name in names}:
@@ -144,12 +147,6 @@ class LegacyKey:
 
 def _column(index: int) -> Convert:
     return lambda s, value: (s.columns() or LegacyColumns("text", "label", ","))[index]
-
-
-def _separator(s: Settings, value: str) -> Any:
-    if len(value) != 1:
-        raise s.error("csv_sep", f'{value!r} is not one character; give one, such as ";" or "\\t"')
-    return _column(2)(s, value)
 
 
 def _one_of(key: str, ours: Mapping[str, str]) -> Convert:
@@ -229,7 +226,7 @@ _TABLE = (
     LegacyKey("text_column", str, "comment", ("data.text_column",), _column(0)),
     LegacyKey("label_column", str, "isHate", ("data.label_column",), _column(1)),
     LegacyKey("label_threshold", float, 0.5, ("data.label_threshold",)),
-    LegacyKey("csv_sep", str, ";", ("data.separator",), _separator),
+    LegacyKey("csv_sep", str, ";", ("data.separator",), _column(2)),
     LegacyKey("seed", int, 42, ("seed",)),
     LegacyKey("max_train_examples", int, 0, ("data.max_train_examples",)),
     LegacyKey("max_val_examples", int, 0, ("data.max_val_examples",)),
