@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
 
 from core.config import DataConfig
 from core.data.labeled_rows import FileReadings, read
 from core.errors import DataError
+from tests.row_files import RowFile, row_files
 
 Read = Callable[..., FileReadings]
 Write = Callable[..., Path]
@@ -171,3 +174,22 @@ def test_a_truncated_gzip_file_is_an_error(write: Write, readings: Read) -> None
     write(packed[:-30], "data.csv.gz")
     with pytest.raises(DataError, match=r"data\.csv\.gz ends in \.gz but is not a whole gzip file"):
         readings("data.csv.gz", max_bad_rows=999)
+
+
+def readings_of(file: RowFile) -> FileReadings:
+    """What training reads from a file."""
+    fsspec.filesystem("memory").pipe_file(f"/conservation/data.{file.kind}", file.data)
+    path = f"memory://conservation/data.{file.kind}"
+    return read(DataConfig(path=path, id_column="id", encoding=file.encoding, max_bad_rows=10**6))
+
+
+@given(row_files(["csv", "tsv", "jsonl", "parquet"]))
+def test_every_row_is_used_or_reported(file: RowFile) -> None:
+    found = readings_of(file)
+    assert len(found.rows) + len(found.bad) == found.seen == len(file.rows)
+    used = {row.example.id: (row.example.text, row.example.label) for row in found.rows}
+    for row in file.rows:
+        if row.sound:
+            assert used[row.id] == (row.text, int(row.label))
+    assert len({(bad.file, bad.line) for bad in found.bad}) == len(found.bad)
+    assert all(bad.reason for bad in found.bad)
