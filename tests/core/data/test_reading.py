@@ -45,17 +45,17 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def test_text_is_read_as_text_from_csv(write: Write, readings: Read) -> None:
+def test_csv_values_stay_text(write: Write, readings: Read) -> None:
     write("text,label\n" + "".join(f"{quoted(text)},1\n" for text in ODD))
     assert [row.example.text for row in readings().rows] == ODD
 
 
-def test_text_is_read_as_text_from_tsv_without_quotes(write: Write, readings: Read) -> None:
+def test_tsv_values_stay_text_without_quotes(write: Write, readings: Read) -> None:
     write('text\tlabel\n"half a quote\t1\na\rb\t0\n', "data.tsv")
     assert [row.example.text for row in readings("data.tsv", quotes=False).rows] == ['"half a quote', "a\rb"]
 
 
-def test_text_is_read_as_text_from_json_lines(write: Write, readings: Read) -> None:
+def test_json_lines_values_stay_text(write: Write, readings: Read) -> None:
     lines = [json.dumps({"text": text, "label": True}) for text in ODD]
     write(
         "\n".join([*lines, '{"text": 1.50, "label": 0.0}', "", '{"text": 645, "label": false}']), "data.jsonl"
@@ -65,7 +65,7 @@ def test_text_is_read_as_text_from_json_lines(write: Write, readings: Read) -> N
     assert [row.example.label for row in found] == [1] * len(ODD) + [0, 0]
 
 
-def test_text_is_read_as_text_from_parquet(tmp_path: Path) -> None:
+def test_parquet_values_stay_text(tmp_path: Path) -> None:
     table = pyarrow.table({"text": ODD, "label": [1.0] * len(ODD), "id": list(range(len(ODD)))})
     pyarrow.parquet.write_table(table, tmp_path / "data.parquet")
     config = DataConfig(path=str(tmp_path / "data.parquet"), id_column="id")
