@@ -24,7 +24,7 @@ from core.export.bundle import FILE
 from core.predict import PredictOptions, Runner
 from core.predict import job as jobs
 from core.predict.job import Job, JobResult, Shard, assemble, locked, shards
-from core.predict.loaded_student import Student, find, open_student
+from core.predict.loaded_student import LoadedModel, find, open_model
 from core.report import code
 from tasks.stage_tasks import RETRIES, ArtifactProgress
 
@@ -97,7 +97,7 @@ def answer_shards(these: list[Shard]) -> int:
 def answer(shard: Shard) -> int:
     """Answer what is not answered yet of a shard, and return how many rows that were."""
 
-    def opened() -> Student:
+    def opened() -> LoadedModel:
         # By the digest of the bundle's list of files: a cluster's worker outlives a job, and another bundle
         # may then be in the same folder.
         digest = jsonio.file_digest(shard.job.folder / FILE)
@@ -108,9 +108,9 @@ def answer(shard: Shard) -> int:
 
 
 @lru_cache(maxsize=1)
-def _student(folder: Path, digest: str, weights: Weights, base: str | None, device: Device) -> Student:
+def _student(folder: Path, digest: str, weights: Weights, base: str | None, device: Device) -> LoadedModel:
     """The model, once a process; shards that come to it at the same time wait for each other."""
-    return open_student(folder, weights, base, device)
+    return open_model(folder, weights, base, device)
 
 
 def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:

@@ -59,13 +59,14 @@ if TYPE_CHECKING:
     from core.config.loading import load as load_config
     from core.errors import StageError, UnderstudyError, UserError
     from core.pipeline.run import reinforce, run
-    from core.predict.loaded_student import Prediction, Student, load
+    from core.predict.loaded_student import LoadedModel, Prediction, Student, load
     from core.report import section as register_section
     from core.results import ReinforcementResult, RunResult
     from core.stage import stage as register_stage
 
 __all__ = [
     "Config",
+    "LoadedModel",
     "Prediction",
     "ReinforcementResult",
     "RunResult",
@@ -87,6 +88,7 @@ __all__ = [
 
 _SOURCES = {
     "Config": ("core.config", "Config"),
+    "LoadedModel": ("core.predict.loaded_student", "LoadedModel"),
     "Prediction": ("core.predict.loaded_student", "Prediction"),
     "ReinforcementResult": ("core.results", "ReinforcementResult"),
     "RunResult": ("core.results", "RunResult"),

@@ -16,12 +16,15 @@ import numpy as np
 from core import jsonio
 from core.config import ConfigSection
 from core.errors import CLASSICAL, DataError, Part, separable
-from core.evaluation.embeddings import Vectors, read_embeddings
+from core.evaluation.embeddings import Embeddings, read_embeddings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Floats, Predictions
+from core.evaluation.regression import Regression, features, new_vectorizer, with_embeddings
 from core.records import SPLITS, Example, SplitName, read_examples
 from core.stage import StageIO, stage
 
+MODELS = "models"
+"""The folder of the fitted regressions, by name."""
 MAX_ITER = 2000
 GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """The values of C that are tried, the simplest model first."""
@@ -51,6 +54,8 @@ class Baseline:
     scored: Mapping[SplitName, Predictions]
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What was tried on val, and the reason for the settings; empty if nothing is chosen."""
+    model: Regression | None = None
+    """None for the majority."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what is written of it: everything but the scores of each row."""
@@ -66,7 +71,7 @@ def fit(
     name: str,
     train: Sequence[Example],
     splits: Mapping[SplitName, Sequence[Example]],
-    embeddings: Mapping[SplitName, Vectors] | None = None,
+    embeddings: Embeddings | None = None,
 ) -> Baseline:
     """Fit one baseline of CLASSICAL.
 
@@ -88,7 +93,7 @@ def _fit_regression(
     name: str,
     train: Sequence[Example],
     splits: Mapping[SplitName, Sequence[Example]],
-    embeddings: Mapping[SplitName, Vectors] | None,
+    embeddings: Embeddings | None,
 ) -> Baseline:
     from sklearn.linear_model import LogisticRegression
 
@@ -99,57 +104,47 @@ def _fit_regression(
             "a regression needs both classes in train"
         )
     chooses = len(set(val)) == 2
-    tried: list[tuple[Candidate, dict[SplitName, Predictions]]] = []
-    for tfidf in (TFIDF[name] if chooses else TFIDF[name][:1]) or (None,):
-        of_train, counted = _features(name, tfidf, train, splits, embeddings)
+    tried: list[tuple[Candidate, Regression, dict[SplitName, Predictions]]] = []
+    for settings in (TFIDF[name] if chooses else TFIDF[name][:1]) or (None,):
+        tfidf, of_train = _fit_features(name, settings, train, embeddings)
+        counted = {
+            split: of_train
+            if split == "train" and rows is train
+            else features(tfidf, [e.text for e in rows], None if embeddings is None else embeddings[split])
+            for split, rows in splits.items()
+            if rows
+        }
         for c in GRID if chooses else (DEFAULT_C,):
-            model = LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+            fitted = LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+            model = Regression(settings, tfidf, fitted.coef_[0], float(fitted.intercept_[0]))
             scored = {
-                split: _scored(rows, model.predict_proba(counted[split])[:, 1] if rows else np.empty(0))
+                split: _scored(rows, model.applied(counted[split]) if rows else np.empty(0))
                 for split, rows in splits.items()
             }
-            tried.append((Candidate(c, tfidf), scored))
+            tried.append((Candidate(c, settings), model, scored))
     if chooses:
-        best, chosen = choose([(candidate, scored["val"]) for candidate, scored in tried])
+        best, chosen = choose([(candidate, scored["val"]) for candidate, _, scored in tried])
     else:
         why = f"all {len(val)} rows of val are {'positive' if val[0] else 'negative'}" if val else ""
         reason = f"C {DEFAULT_C:g} by default: {why or 'val has no rows'}, so it cannot choose"
         best, chosen = 0, {"grid": [], "settings_reason": reason}
-    candidate, scored = tried[best]
-    settings = {**(candidate.tfidf or {}), "C": candidate.c, "max_iter": MAX_ITER}
-    return Baseline(name, settings, scored, chosen)
+    candidate, model, scored = tried[best]
+    used = {**(candidate.tfidf or {}), "C": candidate.c, "max_iter": MAX_ITER}
+    return Baseline(name, used, scored, chosen, model)
 
 
-def _features(
-    name: str,
-    tfidf: Mapping[str, Any] | None,
-    train: Sequence[Example],
-    splits: Mapping[SplitName, Sequence[Example]],
-    embeddings: Mapping[SplitName, Vectors] | None,
-) -> tuple[Any, dict[SplitName, Any]]:
-    """Return the features of train, of shape (rows, features), and those of each split that has rows."""
-    from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    present = [split for split, rows in splits.items() if rows]
-    if tfidf is None:
-        assert embeddings is not None, f"{name} needs embeddings"
-        return embeddings["train"], {split: embeddings[split] for split in present}
-    vectorizer = TfidfVectorizer(**tfidf)
-    analyze = vectorizer.build_analyzer()
+def _fit_features(
+    name: str, settings: Mapping[str, Any] | None, train: Sequence[Example], embeddings: Embeddings | None
+) -> tuple[Any, Any]:
+    """Return TF-IDF fitted on train, None if `settings` is None, and the features of train."""
+    vectors = None if embeddings is None else embeddings["train"]
+    if settings is None:
+        return None, vectors
+    tfidf = new_vectorizer(settings)
+    analyze = tfidf.build_analyzer()
     if not any(analyze(e.text) for e in train):
         raise DataError(f"{CLASSICAL[name]}: no text of train contains anything to count")
-    of_train = vectorizer.fit_transform([e.text for e in train])
-    counted = {
-        split: of_train
-        if split == "train" and splits[split] is train
-        else vectorizer.transform([e.text for e in splits[split]])
-        for split in present
-    }
-    if embeddings is not None:
-        of_train = hstack([of_train, embeddings["train"]], format="csr")
-        counted = {split: hstack([counted[split], embeddings[split]], format="csr") for split in present}
-    return of_train, counted
+    return tfidf, with_embeddings(tfidf.fit_transform([e.text for e in train]), vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +217,8 @@ def baseline(settings: BaselineSettings, io: StageIO) -> dict[str, Any]:
         about[name] = fitted.to_json()
         for split, rows in fitted.scored.items():
             rows.write(io.out / f"{name}_{split}.jsonl")
+        if fitted.model is not None:
+            fitted.model.write(io.out / MODELS / name)
         if "C" in fitted.settings:
             chosen[name] = fitted.settings["C"]
     jsonio.write_json(io.out / "baselines.json", about)

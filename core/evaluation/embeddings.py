@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from core.pipeline.run_context import RunContext
 
 Vectors = NDArray[np.float32]
+Embeddings = Mapping[SplitName, Vectors]
+"""Vectors of the rows of each split, of shape (rows, dimensions)."""
 _POOLING = "1_Pooling/config.json"
 _LIMIT = "sentence_bert_config.json"
 _MEAN, _CLS = "pooling_mode_mean_tokens", "pooling_mode_cls_token"
@@ -97,10 +99,14 @@ class EmbedSettings(ConfigSection):
     encoder: Annotated[str, CONTENT, MODEL]
 
 
-def _content(settings: EmbedSettings, context: RunContext | None) -> dict[str, str]:
-    source = find_encoder(settings.encoder)
+def encoder_digest(source: ModelSource) -> str:
+    """Return the digest (hex) of everything that decides an encoder's vectors."""
     about = {name: dict(_read(source.folder / name)) for name in (_POOLING, _LIMIT)}
-    return {"encoder": jsonio.digest([source.digest, about])}
+    return jsonio.digest([source.digest, about])
+
+
+def _content(settings: EmbedSettings, context: RunContext | None) -> dict[str, str]:
+    return {"encoder": encoder_digest(find_encoder(settings.encoder))}
 
 
 @stage("embed", version=1, inputs=("split",), content=_content, switch="export", shows="embeddings")
@@ -118,6 +124,6 @@ def embed(settings: EmbedSettings, io: StageIO) -> dict[str, int]:
     return {"texts": len(distinct), "dimensions": vectors.shape[1]}
 
 
-def read_embeddings(folder: Path) -> dict[SplitName, Vectors]:
+def read_embeddings(folder: Path) -> Embeddings:
     """Return the vectors that `embed` wrote, of shape (rows, dimensions) for each split."""
     return {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in SPLITS}

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import yaml
 from pydantic import AfterValidator
 
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
 from core.config import ENGINES
-from core.engines import ChoiceScores, Device, Sampler, SamplerRef, score_differences
+from core.engines import Device, Sampler, SamplerRef
 from core.engines.local import open_peft
 from core.errors import ModelError
 from core.evaluation.decision import Decision
-from core.evaluation.predictions import Bools, at_or_above
-from core.evaluation.student_scores import label_probability
+from core.evaluation.embeddings import encoder_digest, find_encoder
+from core.evaluation.regression import FILES as MODEL_FILES
+from core.evaluation.regression import Regression
 from core.export import Weights
-from core.jsonio import InvalidFile, Record, Stored
+from core.jsonio import InvalidFile, Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
-log = logging.getLogger(__name__)
-
 FILE = "bundle.json"
 FORMAT: Literal[1] = 1
+BASELINE_FORMAT: Literal[2] = 2
+MODEL = "model"
+"""The folder of a baseline's fitted regression."""
 ADAPTER = "adapter"
 MERGED = "merged"
 TOKENIZER = "tokenizer"
@@ -94,8 +92,29 @@ class _Format(Record):
     format: object = None
 
 
+class EncoderReference(Record):
+    """The encoder of a baseline: `spec` as the config names it, `digest` over what decides its vectors."""
+
+    spec: str
+    digest: str
+
+
+class BaselineContents(Record):
+    """The content of bundle.json of a baseline, which has no prompt, adapter or tokenizer."""
+
+    scorer: str
+    """Its name in the run's results, such as tfidf_chars."""
+    title: str
+    encoder: EncoderReference | None
+    labels: Labels
+    columns: BundleColumns
+    files: dict[Annotated[str, AfterValidator(_inside)], str]
+    """sha256 of each other file of the bundle, by its path inside."""
+    format: Literal[2] = BASELINE_FORMAT
+
+
 class Contents(Record):
-    """The content of bundle.json; digests are sha256 in hex."""
+    """The content of a student's bundle.json; digests are sha256 in hex."""
 
     base: Base
     adapter_digest: str | None
@@ -116,19 +135,31 @@ class Contents(Record):
     """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
     format: Literal[1] = FORMAT
 
-    @classmethod
-    def from_json(cls, value: Any, place: str) -> Self:
-        """Return the contents in a JSON value. Raises ModelError for another format and damaged contents."""
-        try:
-            version = _Format.from_json(value, place).format
-            if version not in (None, FORMAT):  # without one it is not a bundle.json, and damaged
-                raise ModelError(
-                    f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
-                    "export it again, or use the version of understudy that wrote it"
-                )
-            return super().from_json(value, place)
-        except InvalidFile as e:
-            raise _damaged(place, e) from e
+
+@dataclass(frozen=True, slots=True)
+class BaselineBundle:
+    """An intact bundle of a baseline, with its model and decision."""
+
+    folder: Path
+    contents: BaselineContents
+    model: Regression
+    decision: Decision
+
+    def encoder(self, spec: str | None = None) -> ModelSource | None:
+        """The encoder on this machine, by default where it was; None if the baseline needs none.
+
+        Raises ModelError if it is missing or another one.
+        """
+        of = self.contents.encoder
+        if of is None:
+            return None
+        source = find_encoder(spec or of.spec)
+        if (digest := encoder_digest(source)) != of.digest:
+            raise ModelError(
+                f"the encoder in {source.folder} is not the one that the bundle was fitted with: "
+                f"its digest is {digest[:12]}, the bundle's is {of.digest[:12]}; use those files"
+            )
+        return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +225,25 @@ class Bundle:
         return source
 
 
+def open_any(folder: Path) -> Bundle | BaselineBundle:
+    """Read and check the folder of a student's or a baseline's bundle. Raises ModelError as `open_bundle`."""
+    contents = read_contents(folder)
+    if isinstance(contents, Contents):
+        return open_bundle(folder)
+    _require(folder, contents, DECISION, *(f"{MODEL}/{name}" for name in MODEL_FILES))
+    _check_files(folder, contents, merged=False)
+    return BaselineBundle(folder, contents, Regression.read(folder / MODEL), Decision.read(folder / DECISION))
+
+
 def open_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle's folder; merged weights are checked when they are opened.
+    """Read and check the folder of a student's bundle; merged weights are checked when they are opened.
 
     Raises ModelError naming what does not match.
     """
     contents = read_contents(folder)
-    if unlisted := {PROMPTS, RULEBOOK, DECISION} - contents.files.keys():
-        raise _damaged(str(folder / FILE), f"files: {min(unlisted)} is missing")
+    if isinstance(contents, BaselineContents):
+        raise ModelError(f"{folder} is the bundle of a baseline ({contents.title}), and not of a student")
+    _require(folder, contents, PROMPTS, RULEBOOK, DECISION)
     _check_files(folder, contents, merged=False)
     prompts = read_prompts(folder / PROMPTS)
     if prompts.student_digest != contents.prompts_digest:
@@ -222,7 +264,7 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, contents, encoder, Decision.read(folder / DECISION))
 
 
-def read_contents(folder: Path) -> Contents:
+def read_contents(folder: Path) -> Contents | BaselineContents:
     """Read bundle.json. Raises ModelError if it does not exist, is damaged, or has another format."""
     try:
         data = (folder / FILE).read_bytes()
@@ -231,13 +273,37 @@ def read_contents(folder: Path) -> Contents:
     return parse_contents(data, str(folder / FILE))
 
 
-def parse_contents(data: bytes, place: str) -> Contents:
-    """Return the contents in the bytes of bundle.json. Raises ModelError, which names `place`."""
+def parse_contents(data: bytes, place: str) -> Contents | BaselineContents:
+    """Return the contents in the bytes of bundle.json.
+
+    Raises ModelError, which names `place`, if they are damaged or of another format.
+    """
     try:
         value = json.loads(data)
-    except ValueError as e:
+        version = _Format.from_json(value, place).format
+        if version == BASELINE_FORMAT:
+            return BaselineContents.from_json(value, place)
+        if version in (None, FORMAT):  # without one it is not a bundle.json, and damaged
+            return Contents.from_json(value, place)
+    except (ValueError, InvalidFile) as e:
         raise _damaged(place, e) from e
-    return Contents.from_json(value, place)
+    raise ModelError(
+        f"{place} is a bundle of format {version!r}, and this version reads {FORMAT} and {BASELINE_FORMAT}: "
+        "export it again, or use the version of understudy that wrote it"
+    )
+
+
+def write_contents(folder: Path, contents: Contents | BaselineContents) -> None:
+    """Write bundle.json with the digests of all other files."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE)
+    files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
+    contents.model_copy(update={"files": files}).write(folder / FILE)
+
+
+def _require(folder: Path, contents: Contents | BaselineContents, *names: str) -> None:
+    """Raise ModelError unless bundle.json lists these files."""
+    if unlisted := set(names) - contents.files.keys():
+        raise _damaged(str(folder / FILE), f"files: {min(unlisted)} is missing")
 
 
 class _PromptsFile(Record):
@@ -292,7 +358,7 @@ def _differs(folder: Path, what: str, why: str) -> ModelError:
     )
 
 
-def _check_files(folder: Path, contents: Contents, *, merged: bool) -> None:
+def _check_files(folder: Path, contents: Contents | BaselineContents, *, merged: bool) -> None:
     """Compare the files with their digests in bundle.json: the merged weights, or all others."""
     for name, digest in contents.files.items():
         if name.startswith(f"{MERGED}/") != merged:
@@ -305,68 +371,3 @@ def _check_files(folder: Path, contents: Contents, *, merged: bool) -> None:
                 f"{path} was altered: its sha256 is not the one in {FILE}; copy the bundle again, or "
                 "export the run again"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Apart:
-    """How two ways to the same student differ on `rows` rows; `flips` counts rows with another label.
-
-    `largest` is the largest difference of a log-probability (nats), over all surface forms of both labels;
-    None where only one of the two gives a form no probability at all.
-    """
-
-    rows: int
-    largest: float | None
-    flips: int
-
-
-class Parity(Stored):
-    """The content of parity.json: the way `against` which others were compared, or `why` none was."""
-
-    checked: bool
-    why: str | None = None
-    against: str | None = None
-    reloaded: Apart | None = None
-    merged: Apart | None = None
-
-
-def compare_ways(
-    encoder: Encoder,
-    decision: Decision,
-    prompts: Sequence[Sequence[int]],
-    ways: Mapping[str, Callable[[], Sampler]],
-) -> Parity:
-    """Score the labels after each prompt in each of `ways` (trained, reloaded, merged); compare to the first.
-
-    Rows that a server failed on, or gave a bound for, are left out.
-    """
-    choices = encoder.choices()
-    flat = [form for label in encoder.labels for form in choices[label]]
-    scores: dict[str, ChoiceScores] = {}
-    for name, open_sampler in ways.items():
-        with closing(open_sampler()) as sampler:
-            scores[name] = sampler.score(prompts, flat)
-    (first, there), *others = scores.items()
-    found: dict[str, Apart] = {}
-    for name, here in others:
-        differences = score_differences(there, here)
-        a, b = (
-            _labels([s.logprobs[i] for i in differences], len(choices[0]), decision) for s in (there, here)
-        )
-        largest, flips = max(differences.values(), default=0.0), int(np.count_nonzero(a != b))
-        is_finite = math.isfinite(largest)
-        found[name] = Apart(len(differences), largest if is_finite else None, flips)
-        log.log(
-            logging.WARNING if flips else logging.INFO,
-            "%s and %s: the log-probabilities of %d rows differ by %s at most, %d labels are others",
-            *(first, name, len(differences), f"{largest:.2g}" if is_finite else "no number", flips),
-        )
-    # A way that was not compared is absent from parity.json, not null.
-    return Parity.from_json({"checked": True, "against": first, **found}, PARITY)
-
-
-def _labels(rows: Sequence[Sequence[float]], zeros: int, decision: Decision) -> Bools:
-    """Decide each row; the first `zeros` of its log-probabilities are of forms of label 0."""
-    raw = np.array([label_probability(row[:zeros], row[zeros:]) for row in rows], dtype=np.float64)
-    threshold = 0.5 if decision.threshold is None else decision.threshold
-    return at_or_above(decision.calibrator.apply(raw), threshold)

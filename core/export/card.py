@@ -8,7 +8,8 @@ from core.data.stage import SplitSummary
 from core.errors import strict
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
-from core.export.bundle import Contents, Parity
+from core.export.bundle import Contents
+from core.export.parity import Parity
 from core.rejection.funnel import TeacherSummary
 from core.report import (
     Block,

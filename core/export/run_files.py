@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.cost import TrainingPrice
-from core.errors import StageError
+from core.errors import MissingInputError, StageError, UserError
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision
 from core.evaluation.metrics import Metrics
@@ -18,7 +18,7 @@ from core.intervals import Interval
 from core.jsonio import Record, Stored
 from core.records import Example, SplitName
 from core.results import Ledger, ReinforcementStart, StudentLedger, TeacherTotals
-from core.store import Manifest, Store, pointers
+from core.store import Manifest, RunView, Store, pointers
 from core.teacher.samples import TeacherLedger
 
 EVEN_ODDS = 0.5
@@ -168,6 +168,37 @@ class ReinforcedPointer(Pointer):
     final_state_path: str | None
 
 
+class BaselinePointer(Record):
+    """The pointer to a baseline that was published instead of the student, without adapter and engine."""
+
+    saved_at: str
+    run_name: str
+    run_dir: str
+    scorer: str
+    title: str
+    encoder: str | None
+    """As the config names it."""
+    threshold: float | None
+    """On calibrated probabilities; None if no threshold meets the config's objective."""
+    threshold_reason: str
+    calibrator: Calibrator
+    decision_path: str
+    bundle_path: str
+
+
+STUDENT_POINTER = "student_phase/pointer.json"
+
+
+def student_pointer(view: RunView) -> Pointer:
+    """Return the pointer to a run's own student. Raises MissingInputError if the run never published one."""
+    if (found := view.read(STUDENT_POINTER)) is None:
+        raise MissingInputError(
+            f"run {view.name} has no {view.where(STUDENT_POINTER)}: run its config again, which publishes "
+            "its student"
+        )
+    return Pointer.from_json(json.loads(found), view.where(STUDENT_POINTER))
+
+
 class PointerStart(Record):
     """What reinforcement reads of the pointer to its start, also of version 0.1."""
 
@@ -183,6 +214,11 @@ class PointerStart(Record):
 def read_start(store: Store, name: str) -> PointerStart | None:
     """The pointer of a run to reinforce; None if it does not exist. Raises StoreError if it is damaged."""
     found = pointers.read(store, name)
+    if found is not None and "scorer" in found:
+        raise UserError(
+            f"model/{name}.json is a baseline ({found['scorer']}), which cannot be reinforced; publish the "
+            f"student again with `understudy publish --run {name} --scorer student`"
+        )
     return None if found is None else PointerStart.from_json(found, store.where(f"model/{name}.json"))
 
 

@@ -25,7 +25,6 @@ from core.export.bundle import (
     ADAPTER,
     CARD,
     DECISION,
-    FILE,
     MERGED,
     PARITY,
     PROMPTS,
@@ -37,12 +36,12 @@ from core.export.bundle import (
     BundlePrompt,
     Contents,
     Labels,
-    Parity,
-    compare_ways,
     open_bundle,
+    write_contents,
     write_prompts,
 )
 from core.export.card import CardData, render_card
+from core.export.parity import Parity, compare_ways
 from core.jsonio import Stored
 from core.records import iter_examples
 from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
@@ -232,7 +231,7 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     """
     folder = io.out / BUNDLE
     contents = _write_files(config, io, folder)
-    _write_contents(folder, contents)
+    write_contents(folder, contents)
     opened = open_bundle(folder)
     found = Parity(checked=False, why="the check failed; see run_summary.json")
     if Part.PARITY not in config.without:
@@ -252,7 +251,7 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
         encoded=None if encoded is None else EncodeSummary.read(encoded / ENCODED),
     )
     (folder / CARD).write_text(render_card(data), encoding="utf-8")
-    _write_contents(folder, contents)
+    write_contents(folder, contents)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return BundleSummary(bytes=size, parity=found)
 
@@ -337,10 +336,3 @@ def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tupl
         text = encoder.tokenizer.encode_texts([example.text])[0]
         out.append((*encoder.prompt_with_room(text, reserve + len(after)).tokens, *after))
     return out
-
-
-def _write_contents(folder: Path, contents: Contents) -> None:
-    """Write bundle.json with the digests of all other files."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE)
-    files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
-    contents.model_copy(update={"files": files}).write(folder / FILE)

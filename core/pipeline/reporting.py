@@ -16,6 +16,7 @@ from core.evaluation.slices import HARDNESS, HardTexts
 from core.evaluation.student_scores import EXPLAINED, ScoringSummary
 from core.evaluation.threshold import rule
 from core.export.run_files import (
+    STUDENT_POINTER,
     Pointer,
     ReinforcedPointer,
     SplitMetrics,
@@ -95,7 +96,9 @@ def rl_report(o: Outcome) -> str:
 @action("publish")
 def publish(o: Outcome) -> list[str]:
     """Replace model/<run>.json and model/latest.json, after everything they name exists."""
-    return _publish(o, pointer_of(o), o.view.name, pointers.LATEST)
+    pointer = pointer_of(o)
+    o.view.write_json(STUDENT_POINTER, pointer.to_json())
+    return _publish(o, pointer, o.view.name, pointers.LATEST)
 
 
 @action("rl-publish")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from core.export import Weights
 
 if TYPE_CHECKING:
-    from core.predict.loaded_student import Prediction, Student, load
+    from core.predict.loaded_student import LoadedModel, Prediction, Student, load
 
 __all__ = [
     "STANDARD",
     "About",
     "InputFormat",
+    "LoadedModel",
     "OutputFormat",
     "PredictOptions",
     "Prediction",
@@ -78,7 +79,7 @@ class PredictOptions:
         About("Adapter over its base model, the bundle's merged weights, or the training server's own."),
     ] = "adapter"
     base_model: Annotated[
-        str | None, About("Where the base model is, if not where it was in training.", "read")
+        str | None, About("Where the base model, or a baseline's encoder, is, if not where it was.", "read")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], About("Where a local model runs.")] = "auto"
     threads: Annotated[int | None, About("CPU threads of each process.")] = None

@@ -22,7 +22,7 @@ from core.export import Weights
 from core.export.bundle import FILE
 from core.jsonio import Record
 from core.predict import OutputFormat, PredictOptions
-from core.predict.loaded_student import Student
+from core.predict.loaded_student import LoadedModel
 from core.predict.table_io import InputRow, TextSource, json_line, output_format, output_record, write_output
 from core.progress import Progress, Silent
 from core.records import batched
@@ -148,7 +148,9 @@ def locked(job: Job, *, overwrite: bool = False, restart: bool = False) -> Itera
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress | None = None) -> JobResult:
+def run(
+    job: Job, student: Callable[[], LoadedModel], rows: int, progress: Progress | None = None
+) -> JobResult:
     """Answer the missing parts, in order, and write the output. `student` is called at most once."""
     with ExitStack() as stack:
         opened = cache(lambda: stack.enter_context(closing(student())))
@@ -156,7 +158,7 @@ def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress 
     return assemble(job, rows - answered)
 
 
-def answer(job: Job, parts: range, rows: int, student: Callable[[], Student], progress: Progress) -> int:
+def answer(job: Job, parts: range, rows: int, student: Callable[[], LoadedModel], progress: Progress) -> int:
     """Answer the missing ones of `parts`, which have `rows` rows, and return the number of rows answered.
 
     `student` is called for each part that is missing.
@@ -177,7 +179,7 @@ def answer(job: Job, parts: range, rows: int, student: Callable[[], Student], pr
 
 
 def records(
-    chunk: Sequence[InputRow], student: Student, *, reasoning: bool, progress: Progress | None = None
+    chunk: Sequence[InputRow], student: LoadedModel, *, reasoning: bool, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """The record of each row, in order, with two values that are only counted.
 

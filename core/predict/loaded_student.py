@@ -1,14 +1,15 @@
-"""A student that answers: a bundle with its model in memory."""
+"""A published model that answers: a bundle of a student or of a baseline, in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
@@ -18,10 +19,12 @@ from core.data import sources
 from core.durable import user_cache, whole_folder
 from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
+from core.evaluation.decision import Decision
+from core.evaluation.embeddings import encode
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.export import Weights
-from core.export.bundle import FILE, MERGED, Bundle, open_bundle, parse_contents
+from core.export.bundle import FILE, MERGED, BaselineBundle, Bundle, Labels, open_any, parse_contents
 from core.export.stage import BUNDLE
 from core.progress import Progress, Silent
 from core.records import LabelSet
@@ -62,49 +65,111 @@ def load(
     base: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-) -> Student:
-    """Load a student, ready to be called with texts.
+) -> LoadedModel:
+    """Load a published model, ready to be called with texts.
 
     Args:
         model: "latest" or a run's name, published under `root`, or a bundle's folder or fsspec URL.
         root: Where published runs are.
         weights: The adapter over its base model, the bundle's merged weights, or those on the server that
-            trained them.
-        base: Where the base model is, if not where it was in training.
+            trained them. A baseline has its own only.
+        base: Where the base model, or a baseline's encoder, is, if not where it was in training.
         device: auto, cpu or cuda.
         threads: CPU threads; by default torch's own choice.
 
     Raises MissingInputError if the bundle does not exist, ModelError where it does not match.
     """
     folder = find(model, root, merged=weights == "merged")
-    return open_student(folder, weights, base, Device(device, threads))
+    return open_model(folder, weights, base, Device(device, threads))
 
 
-def open_student(folder: Path, weights: Weights, base: str | None, device: Device) -> Student:
+def open_model(folder: Path, weights: Weights, base: str | None, device: Device) -> LoadedModel:
     """As `load`, of a bundle in a local folder. Raises ModelError where it does not match."""
-    bundle = open_bundle(folder)
+    bundle = open_any(folder)
+    if isinstance(bundle, BaselineBundle):
+        return LoadedBaseline(bundle, base)
     return Student(bundle, bundle.sampler(weights, base, device))
 
 
-class Student:
+class LoadedModel(ABC):
     """Answers texts; one caller at a time, others wait. Close it, or use it in a `with`."""
 
-    def __init__(self, bundle: Bundle, sampler: Sampler) -> None:
-        self.bundle, self._sampler = bundle, sampler
+    rule_ids: tuple[str, ...] = ()
+    """The rules that its reasoning may cite."""
+
+    def __init__(self, labels: Labels, decision: Decision) -> None:
+        self.labels, self.decision = LabelSet.binary(labels.positive, labels.negative), decision
         self._one_at_a_time = threading.Lock()
-        if bundle.decision.threshold is None:
-            log.warning("the student has no threshold, so no label is given: %s", bundle.decision.reason)
+        if decision.threshold is None:
+            log.warning("the model has no threshold, so no label is given: %s", decision.reason)
 
     def __call__(
         self, texts: Sequence[str], *, reasoning: bool = False, progress: Progress | None = None
     ) -> list[Prediction]:
         """A prediction for each text, in order.
 
-        With `reasoning` the student's words are generated too, which takes far longer; a student that
-        reasons before it answers always does. Raises UserError for one that learned only labels.
+        With `reasoning` a student's words are generated too, which takes far longer; a student that reasons
+        before it answers always does. Raises UserError for a model that gives no reasoning.
         """
         if isinstance(texts, str):  # a sequence of its characters
             raise UserError("texts is one text; put it in a list")
+        with self._one_at_a_time:
+            scored = self.score(texts, reasoning=reasoning, progress=progress or Silent())
+        return self.predictions(scored, reasoning=reasoning)
+
+    @abstractmethod
+    def score(self, texts: Sequence[str], *, reasoning: bool, progress: Progress) -> Predictions:
+        """Return the probability of the positive class of each text, before calibration."""
+
+    def invalid(self, scored: Predictions, row: int) -> str:
+        """Return why evaluations count a row as invalid."""
+        share = f"{scored.off_label_mass[row]:.1%} of the probability is on neither label"
+        return f"{share}; evaluations count such a row as invalid"
+
+    def predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
+        """Decide scored texts, with their reasoning if `reasoning` is set."""
+        probability = self.decision.calibrated(scored).probability
+        predicted = self.decision.predicted(scored)
+        errors, found = list(scored.errors), []
+        for i in np.flatnonzero(scored.invalid & ~scored.failed):
+            errors[i] = self.invalid(scored, int(i))
+        for at, generated in enumerate(scored.generated):
+            label = None
+            if predicted is not None and scored.errors[at] is None:
+                label = self.labels.written(int(predicted[at]))
+            reasons = generated.reasoning if reasoning else None
+            rules = cited(reasons, self.rule_ids) if reasons else []
+            prediction = Prediction(
+                label=label,
+                probability=optional(probability[at]),
+                threshold=self.decision.threshold,
+                reasoning=reasons,
+                rules=tuple(dict.fromkeys(rule for rule in rules if rule in self.rule_ids)),
+                error=errors[at],
+                cut_tokens=int(scored.truncated_tokens[at]),
+            )
+            found.append(prediction)
+        return found
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the model go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Student(LoadedModel):
+    """A student: a language model that answers with a label, and with reasons if it learned them."""
+
+    def __init__(self, bundle: Bundle, sampler: Sampler) -> None:
+        super().__init__(bundle.contents.labels, bundle.decision)
+        self.bundle, self.rule_ids, self._sampler = bundle, bundle.contents.rule_ids, sampler
+
+    def score(self, texts: Sequence[str], *, reasoning: bool, progress: Progress) -> Predictions:
         encoder = self.bundle.encoder
         if reasoning and encoder.target == "label_only":
             raise UserError("this student learned only labels and gives no reasoning; leave it out")
@@ -112,50 +177,36 @@ class Student:
         settings = ScoreSettings(
             self.bundle.contents.max_new_tokens, reasoning_rows=len(texts) if reasoning else 0
         )
-        with self._one_at_a_time:
-            scored = score_texts(self._sampler, encoder, ids, texts, settings, progress or Silent())
-        return self.predictions(scored, reasoning=reasoning)
+        return score_texts(self._sampler, encoder, ids, texts, settings, progress)
 
-    def predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
-        """Decide scored texts, with their reasoning if `reasoning` is set."""
-        contents, decision = self.bundle.contents, self.bundle.decision
-        labels = LabelSet.binary(contents.labels.positive, contents.labels.negative)
-        probability, predicted = decision.calibrated(scored).probability, decision.predicted(scored)
-        errors, found = list(scored.errors), []
-        for i in np.flatnonzero(scored.invalid & ~scored.failed):
-            if np.isnan(scored.probability[i]):
-                within = f"within {contents.max_new_tokens} tokens"
-                errors[i] = f"no label was reached {within}, which is taken for the negative class"
-            else:
-                off_label = f"{scored.off_label_mass[i]:.1%} of the probability is on neither label"
-                errors[i] = f"{off_label}; evaluations count such a row as invalid"
-        for at, generated in enumerate(scored.generated):
-            label = None
-            if predicted is not None and scored.errors[at] is None:
-                label = labels.written(int(predicted[at]))
-            reasons = generated.reasoning if reasoning else None
-            rules = cited(reasons, contents.rule_ids) if reasons else []
-            prediction = Prediction(
-                label=label,
-                probability=optional(probability[at]),
-                threshold=decision.threshold,
-                reasoning=reasons,
-                rules=tuple(dict.fromkeys(rule for rule in rules if rule in contents.rule_ids)),
-                error=errors[at],
-                cut_tokens=int(scored.truncated_tokens[at]),
-            )
-            found.append(prediction)
-        return found
+    def invalid(self, scored: Predictions, row: int) -> str:
+        if not np.isnan(scored.probability[row]):
+            return super().invalid(scored, row)
+        within = f"within {self.bundle.contents.max_new_tokens} tokens"
+        return f"no label was reached {within}, which is taken for the negative class"
 
     def close(self) -> None:
-        """Let the model go."""
         self._sampler.close()
 
-    def __enter__(self) -> Student:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class LoadedBaseline(LoadedModel):
+    """A regression on TF-IDF, on embeddings or on both."""
+
+    def __init__(self, bundle: BaselineBundle, encoder: str | None = None) -> None:
+        """`encoder` is where its encoder is, by default where it was. Raises ModelError for another one."""
+        super().__init__(bundle.contents.labels, bundle.decision)
+        self.bundle, self._encoder = bundle, bundle.encoder(encoder)
+
+    def score(self, texts: Sequence[str], *, reasoning: bool, progress: Progress) -> Predictions:
+        if reasoning:
+            raise UserError(f"{self.bundle.contents.title} gives no reasoning; leave it out")
+        vectors = None if self._encoder is None else encode(self._encoder, texts, progress)
+        found = self.bundle.model.probability(texts, vectors)
+        progress.update(len(texts), len(texts))
+        return Predictions.of([str(i) for i in range(len(texts))], found)
+
+    def close(self) -> None:
+        pass
 
 
 def find(model: str, root: str = "artifacts", *, merged: bool = False) -> Path:

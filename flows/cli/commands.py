@@ -63,6 +63,7 @@ _OTHERS = (
     pipelines.plan,
     pipelines.serve,
     housekeeping.list_runs,
+    housekeeping.publish,
     housekeeping.remove,
     housekeeping.collect_garbage,
     housekeeping.summary,

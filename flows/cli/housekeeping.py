@@ -52,6 +52,27 @@ def list_runs(root: str, as_json: bool) -> None:
     console.show_table(head, rows)
 
 
+@click.command("publish")
+@click.option("--run", required=True, help="The run.")
+@click.option(
+    "--scorer",
+    default="student",
+    show_default=True,
+    help="student, tfidf_words, tfidf_chars, embedding or embedding_tfidf.",
+)
+@_ROOT
+def publish(run: str, scorer: str, root: str) -> None:
+    """Publish a scorer of a finished run: `predict --model RUN` then answers with it.
+
+    So a recommendation of the report for a cheaper model can be followed. Publishing the student again undoes
+    it.
+    """
+    from core.pipeline.publishing import publish_scorer
+
+    for pointer in publish_scorer(run, scorer, root):
+        console.show(f"published {scorer} of run {run}: {pointer}")
+
+
 @click.command("rm")
 @click.argument("run")
 @_ROOT

@@ -17,7 +17,7 @@ from flows.cli.console import readable, writable
 
 if TYPE_CHECKING:
     from core.predict.job import JobResult
-    from core.predict.loaded_student import Student
+    from core.predict.loaded_student import LoadedModel
     from core.predict.table_io import InputRow
 
 _AT_ONCE = 64
@@ -77,15 +77,15 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     console.start_log("INFO")
     from core.engines import Device
     from core.predict import job as jobs
-    from core.predict.loaded_student import find, open_student
+    from core.predict.loaded_student import find, open_model
     from core.predict.table_io import TextSource
     from core.progress import BarProgress
 
     bundle = find(options.model, options.root, merged=options.weights == "merged")
     device = Device(options.device, options.threads)
 
-    def opened() -> Student:
-        return open_student(bundle, options.weights, options.base_model, device)
+    def opened() -> LoadedModel:
+        return open_model(bundle, options.weights, options.base_model, device)
 
     if streams:
         rows = _given(texts) if texts else TextSource.of(options, bundle).rows()
@@ -117,7 +117,7 @@ def _given(arguments: tuple[str, ...]) -> Iterator[InputRow]:
 
 
 def _answer_stream(
-    rows: Iterator[InputRow], opened: Callable[[], Student], options: PredictOptions
+    rows: Iterator[InputRow], opened: Callable[[], LoadedModel], options: PredictOptions
 ) -> JobResult:
     """Answer rows on standard output as they come; this cannot be resumed."""
     from core.predict import job, table_io

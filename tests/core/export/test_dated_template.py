@@ -20,7 +20,7 @@ from core.export.bundle import open_bundle
 from core.export.stage import BUNDLE, BundleSettings, bundle
 from core.pipeline.exporting import Scorer
 from core.pipeline.run_context import STUDENT, RunContext
-from core.predict.loaded_student import open_student
+from core.predict.loaded_student import open_model
 from core.records import read_examples
 from core.store import Store
 from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data
@@ -124,7 +124,7 @@ def test_training_evaluation_bundle_and_predictions_use_one_date(project: Path, 
     assert found.encoder.tokenizer.inner.decode(found.encoder.prompt_tokens("You have won")) == first
     rows = Predictions.read(maker.store.folder(test) / SCORES)
     texts = [e.text for e in read_examples(maker.store.folder(split) / "test.csv")]
-    with open_student(folder, "adapter", None, Device("cpu")) as answers:
+    with open_model(folder, "adapter", None, Device("cpu")) as answers:
         said = answers(texts)
     calibrated = found.decision.calibrated(rows)
     assert [p.probability for p in said] == pytest.approx(calibrated.probability.tolist(), abs=1e-6)
