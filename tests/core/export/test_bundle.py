@@ -31,13 +31,13 @@ from core.export.bundle import (
     BundlePrompt,
     Contents,
     Labels,
-    compare_ways,
     open_bundle,
     parse_contents,
     read_contents,
     read_prompts,
     write_prompts,
 )
+from core.export.parity import compare_ways
 from core.export.stage import BUNDLE
 from core.predict.loaded_student import find
 from core.prompts import TEMPLATES, Prompts, TargetWording

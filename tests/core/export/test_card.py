@@ -12,8 +12,9 @@ from core.data.stage import SplitSummary
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
-from core.export.bundle import PARITY, Apart, Bundle, Parity
+from core.export.bundle import PARITY, Bundle
 from core.export.card import CardData, render_card
+from core.export.parity import Apart, Parity
 from core.rejection.funnel import SUMMARY_FILE, TeacherSummary
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary
