@@ -189,7 +189,7 @@ class BaselineSettings(ConfigSection):
 
 @stage(
     "baseline",
-    version=5,
+    version=6,
     inputs=("split", "embed?"),
     switch="export",
     shows="baseline_phase/baselines.json",
