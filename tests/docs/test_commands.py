@@ -12,11 +12,12 @@ every `understudy` command, keys of --set, and keys of config examples.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -56,9 +57,9 @@ class Block:
     text: str
 
     @property
-    def commands(self) -> list[list[str]]:
-        """The commands of a shell block as words; comments are left out."""
-        return [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
+    def lines(self) -> list[str]:
+        """The commands of a shell block; none of a block in another language."""
+        return self.text.splitlines() if self.language == "sh" else []
 
 
 def blocks(page: Path) -> list[Block]:
@@ -69,12 +70,13 @@ def blocks(page: Path) -> list[Block]:
 
 def understudy_commands(page: Path) -> list[list[str]]:
     """The arguments of each `understudy` command in the shell blocks of a page, those of pipes too."""
-    found = [words for block in blocks(page) if block.language == "sh" for words in block.commands]
-    return [call for words in found if (call := arguments(words))]
+    found = [arguments(line) for block in blocks(page) for line in block.lines]
+    return [words for words in found if words]
 
 
-def arguments(words: list[str]) -> list[str]:
+def arguments(line: str) -> list[str]:
     """What a line, or a part of its pipe, passes to `understudy`; empty if it does not call it."""
+    words = shlex.split(line, comments=True)
     pipe = [list(part) for bar, part in groupby(words, "|".__eq__) if not bar]
     called = next((part[1:] for part in pipe if part[0] == "understudy"), [])
     # --help ends the program where it is parsed.
@@ -129,60 +131,51 @@ class Reader:
     def carry_out(self, page: Path) -> None:
         """Save each file of a page, execute each command and each block of Python."""
         for block in blocks(page):
-            if block.language == "sh":
-                for words in block.commands:
-                    self.execute(words)
-            elif block.file.endswith(".yaml"):
-                self.save_config(block)
-            elif block.file:
-                (self.folder / block.file).write_text(block.text)
+            for line in block.lines:
+                self.execute(line)
+            if block.file:
+                Path(block.file).write_text(block.text)
+                if block.language == "yaml":
+                    self.shrink(Path(block.file))
             elif block.language == "python":
                 exec(compile(block.text, str(page), "exec"), {})
 
-    def save_config(self, block: Block) -> None:
-        """Save a config with the small model in place of the real one."""
-        config = yaml.safe_load(block.text)
+    def shrink(self, path: Path) -> None:
+        """Put the small model, and the endpoint, into a config that was just written."""
+        config = yaml.safe_load(path.read_text())
         config["student"] |= {**SMALL, "model": str(self.model)}
-        (self.folder / block.file).write_text(yaml.safe_dump(config))
+        config.pop("baselines", None)  # an encoder takes seconds
+        if config["teacher"]["kind"] == "openai":
+            config["teacher"]["base_url"] = self.teacher
+        path.write_text(yaml.safe_dump(config))
 
-    def execute(self, words: list[str]) -> None:
+    def execute(self, line: str) -> None:
         """Execute one command, unless it is one of those that are only parsed."""
-        program = words[0]
+        program, *words = shlex.split(line, comments=True)
         if program == "make":
-            assert re.search(rf"^{words[1]}:", (REPO / "Makefile").read_text(), re.M), words
+            assert re.search(rf"^{words[0]}:", (REPO / "Makefile").read_text(), re.M), line
+        elif program == "cd":
+            os.chdir(words[0])
         elif program == "understudy":
-            self.understudy([word.replace("preset: deepseek", self._preset) for word in words[1:]])
+            self.understudy(words)
         elif program not in SHELL:
-            # A redirection is the shell's; everything else is quoted again.
-            line = " ".join(word if word == ">" else shlex.quote(word) for word in words)
-            subprocess.run(["bash", "-euc", line], cwd=self.folder, check=True)
+            subprocess.run(["bash", "-euc", line], check=True)
 
     def understudy(self, words: list[str]) -> None:
-        if words[0] == "init":
-            words += ["--model", str(self.model)]
         context = parsed(words)
         given = context.params
-        without_prefect: dict[str | None, Callable[[], object]] = {
-            "run": lambda: (
-                running.smoke(given["config"], given["smoke"], *given["overrides"])
-                if given["smoke"]
-                else running.run(
-                    given["config"],
-                    *given["overrides"],
-                    **{name: given[name] for name in ("only", "skip", "refresh", "new")},
-                )
-            ),
-            "baseline": lambda: running.baseline(given["config"], *given["overrides"], skip=given["skip"]),
-        }
-        if execute := without_prefect.get(context.info_name):
-            execute()
-            return
-        done = CliRunner().invoke(cli, words, catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-
-    @property
-    def _preset(self) -> str:
-        return f"preset: deepseek, base_url: {json.dumps(self.teacher)}"
+        if context.info_name == "baseline":
+            running.baseline(given["config"], *given["overrides"], skip=given["skip"])
+        elif context.info_name == "run" and given["smoke"]:
+            running.smoke(given["config"], given["smoke"], *given["overrides"])
+        elif context.info_name == "run":
+            switches = {name: given[name] for name in ("only", "skip", "refresh", "new")}
+            running.run(given["config"], *given["overrides"], **switches)
+        else:
+            done = CliRunner().invoke(cli, words, catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+        if context.info_name == "init":
+            self.shrink(Path(given["out"] or Path(given["table"]).stem) / "config.yaml")
 
 
 @pytest.fixture
@@ -212,17 +205,17 @@ def test_the_tutorial_leads_from_a_table_to_a_served_model(reader: Reader) -> No
     from fastapi.testclient import TestClient
 
     write_project(reader.folder, reader.model)
-    shutil.rmtree("rules")
-    table = (reader.folder / "texts.csv").read_text()
+    table = Path("texts.csv").read_text()
     (example,) = (block for block in blocks(TUTORIAL) if block.language == "csv")
     assert table.splitlines()[0] == example.text.splitlines()[0]
-    (reader.folder / "messages.csv").write_text(table)
+    Path("messages.csv").write_text(table)
     reader.carry_out(TUTORIAL)
 
-    assert len((reader.folder / "scored.csv").read_text().splitlines()) == len(texts()) + 1
+    assert Path.cwd() == reader.folder / "messages"
+    assert len(Path("scored.csv").read_text().splitlines()) == len(texts()) + 1
     served: dict[str, Any] = {}
-    exec((reader.folder / "serve.py").read_text(), served)
-    (asked,) = (words for block in blocks(TUTORIAL) for words in block.commands if words[0] == "curl")
+    exec(Path("serve.py").read_text(), served)
+    (asked,) = (line for block in blocks(TUTORIAL) for line in block.lines if line.startswith("curl"))
     with served["student"], TestClient(served["app"]) as client:
-        answer = client.post("/predictions", json=json.loads(asked[2])).raise_for_status().json()
+        answer = client.post("/predictions", json=json.loads(shlex.split(asked)[2])).raise_for_status().json()
     assert [0 <= each["probability"] <= 1 for each in answer] == [True]

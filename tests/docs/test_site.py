@@ -14,6 +14,7 @@ from core.config.loading import leaves
 from core.report.document import SECTIONS
 from docs import hooks, reference
 from flows.cli.commands import cli
+from tests.docs.screenshots import LIMIT, REPO
 
 PAGES = reference.pages()
 
@@ -105,3 +106,8 @@ def test_assets_from_other_hosts_are_found_and_links_are_not(tmp_path: Path) -> 
     (tmp_path / "a.css").write_text("@import 'https://d.example/x.css'; b {background: url(x.png)}")
     found = hooks.external_assets(tmp_path)
     assert [next(host for host in "abcd" if f"{host}.example" in each) for each in found] == list("dabc")
+
+
+def test_pictures_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in (REPO / "docs/images").iterdir()}
+    assert {name for name, size in sizes.items() if size >= LIMIT} == set()
