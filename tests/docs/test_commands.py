@@ -39,13 +39,19 @@ README, TUTORIAL = REPO / "README.md", REPO / "docs/tutorial.md"
 PAGES = sorted([README, *REPO.glob("docs/*.md"), *REPO.glob("configs/*.md"), *REPO.glob("d*/README.md")])
 SHELL = ("source", "uvicorn", "curl", "export")
 """Commands that are not executed: they change the shell, start a server, or ask it."""
-SMALL: Mapping[str, Any] = {
-    "lora": {"rank": 2, "alpha": 4},
-    "batch_size": 8,
-    "max_length": 256,
-    "engine": {"threads": 1, "train_dtype": "float32"},
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "student": {
+        "lora": {"rank": 2, "alpha": 4},
+        "epochs": None,
+        "steps": 2,
+        "max_length": 256,
+        "engine": {"threads": 1, "train_dtype": "float32"},
+    },
+    "evaluation": {"interval": 2},
+    "export": {"splits": ["test"], "label_only": False, "reasoning_rows": 0},
+    "baselines": {"other_prompt": False, "encoder": None},
 }
-"""Settings of the student that make it quick."""
+"""Settings that make a run quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +149,8 @@ class Reader:
     def shrink(self, path: Path) -> None:
         """Put the small model, and the endpoint, into a config that was just written."""
         config = yaml.safe_load(path.read_text())
-        config["student"] |= {**SMALL, "model": str(self.model)}
-        config.pop("baselines", None)  # an encoder takes seconds
+        config |= {name: {**config.get(name, {}), **settings} for name, settings in SMALL.items()}
+        config["student"]["model"] = str(self.model)
         if config["teacher"]["kind"] == "openai":
             config["teacher"]["base_url"] = self.teacher
         path.write_text(yaml.safe_dump(config))
