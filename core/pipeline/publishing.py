@@ -20,7 +20,7 @@ from core.stage import build
 from core.store import RunView, Store, pointers
 
 SCORERS = ("student", *(name for name in CLASSICAL if name != "majority"))
-"""What can be published. The majority class is no model."""
+"""What can be published. The majority class has no model."""
 
 
 def publish_scorer(run: str, scorer: str, root: str = "artifacts") -> list[str]:
@@ -50,7 +50,7 @@ def _baseline(view: RunView, scorer: str) -> tuple[list[str], BaselinePointer]:
     fitted = view.earlier(baseline.name, file=baseline.shows)
     if not any(file.startswith(f"{MODELS}/{scorer}/") for file in fitted.files):
         raise MissingInputError(
-            f"run {view.name} has no fitted {CLASSICAL[scorer]}: its report says why it was left out, "
+            f"run {view.name} has no fitted {CLASSICAL[scorer]}: its report states why it was left out, "
             "baselines.encoder names the encoder of embeddings, and a run of an earlier version has to be "
             "repeated with the same config"
         )
