@@ -131,6 +131,21 @@ def test_from_any_other_folder_the_wheel_runs(wheel: Path, tmp_path: Path) -> No
     assert "understudy" in found.stdout.lower() or "Usage" in found.stdout
 
 
+def test_what_the_wheels_init_writes_is_planned_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+    rows = "".join(f"The parcel with number {i} is late,{i % 2}\n" for i in range(40))
+    (tmp_path / "texts.csv").write_text(f"text,label\n{rows}")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder, words in (
+        (tmp_path, ["init", "texts.csv", "--out", "mine"]),
+        (elsewhere, ["plan", "../mine/config.yaml"]),
+    ):
+        found = run_from(folder, wheel, f"from flows.cli import main; main({words})")
+        assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(f"run mine under {tmp_path}/mine/artifacts\n")
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_the_wheels_facade_resolves_every_public_name_and_loads_nothing_heavy(
     wheel: Path, tmp_path: Path
 ) -> None:

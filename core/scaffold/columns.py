@@ -50,6 +50,7 @@ class Options:
     text_column: str | None = None
     label_column: str | None = None
     positive: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
     label_threshold: float | None = None
     id_column: str | None = None
     group_column: str | None = None
@@ -218,13 +219,16 @@ def _classes(
         )
     if options.positive and options.label_threshold is not None:
         raise DataError("--positive and --label-threshold both decide which labels are positive; give one")
+    if options.negative and not options.positive:
+        raise DataError("--negative needs --positive: name the values of both")
     if options.label_threshold is not None:
         _check_threshold(column, options.label_threshold, where)
         why["label_threshold"] = "positive from this value on"
         return (), ()
     if options.positive:
-        why["positive"] = "as given; all other values are negative"
-        return _given_classes(column, options.positive, whole=sample.whole)
+        others = "; a row with another label is unusable" if options.negative else ""
+        why["positive"] = f"as given{others}"
+        return _given_classes(column, options, whole=sample.whole)
     if len(column.counts) < 2:
         only = f"only the value {next(iter(column.counts))!r}" if column.counts else "no values"
         other = "" if sample.whole else "; if others follow, name the positive one with --positive"
@@ -246,17 +250,20 @@ def _check_threshold(column: _Column, at: float, where: str) -> None:
 
 
 def _given_classes(
-    column: _Column, given: Sequence[str], *, whole: bool
+    column: _Column, options: Options, *, whole: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values that the user names, as they are written, and all others."""
+    """The values that the user names as positive, as they are written; and as negative, or all others."""
     written = {value.casefold(): value for value in column.counts}
-    missing = [value for value in given if value.strip().casefold() not in written]
-    if missing and whole:
-        raise DataError(
-            f"--positive {missing[0]}: {column.name!r} has no such value; it has {column.shown()}"
-        )
-    positive = tuple(dict.fromkeys(written.get(value.strip().casefold(), value.strip()) for value in given))
-    negative = tuple(value for value in column.counts if value not in positive)
+    named: list[tuple[str, ...]] = []
+    for option, values in (("positive", options.positive), ("negative", options.negative)):
+        stripped = [value.strip() for value in values]
+        if whole and (missing := [value for value in stripped if value.casefold() not in written]):
+            raise DataError(
+                f"--{option} {missing[0]}: {column.name!r} has no such value; it has {column.shown()}"
+            )
+        named.append(tuple(dict.fromkeys(written.get(value.casefold(), value) for value in stripped)))
+    positive = named[0]
+    negative = named[1] or tuple(value for value in column.counts if value not in positive)
     if not negative:
         raise DataError(f"--positive: all values of {column.name!r} are named; leave out the negative ones")
     return positive, negative

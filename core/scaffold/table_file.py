@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import islice
 from typing import BinaryIO
 
@@ -35,7 +34,7 @@ _BLOCK = 1 << 20
 _USUAL = 0.9
 """The least share of rows that fit the header of a table."""
 _BETTER = 0.02
-"""How much larger it must be with an unusual separator, or without quotes: the last row may be cut off."""
+"""How much larger it must be with an unusual separator, or without quotes."""
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _SPREADSHEETS = ("xlsx", "xls", "xlsm", "ods", "numbers")
 _LEGACY = ("cp1252", "latin-1")
@@ -125,7 +124,7 @@ def detect(url: str, encoding: str | None = None, separator: str | None = None) 
         raise DataError(f"{place} is one JSON array; write one object per line (JSON lines)")
     if first.startswith("{"):
         return _json_lines(url, first, how)
-    return _separated(url, head, how)
+    return _separated(url, how)
 
 
 def read_sample(found: TableFormat) -> Sample:
@@ -219,7 +218,7 @@ def _of_columns(
     return TableFormat(url, kind, how, columns, ignored)
 
 
-def _separated(url: str, head: bytes, how: TextFormat) -> TableFormat:
+def _separated(url: str, how: TextFormat) -> TableFormat:
     """CSV or TSV with the separator, and quotes or none, with which most rows fit the header."""
     usual = "\t" if FORMATS.get(sources.ending(url)) == "tsv" else ","
     separators = [how.separator] if how.separator else [usual, *(s for s in _SEPARATORS if s != usual)]
@@ -228,7 +227,7 @@ def _separated(url: str, head: bytes, how: TextFormat) -> TableFormat:
         for quotes in (True, False):
             tried = replace(how, separator=separator, quotes=quotes)
             try:
-                found, fitting, reason = _tried(url, head, tried)
+                found, fitting, reason = _tried(url, tried)
             except DataError as e:
                 failed.append(e)
                 continue
@@ -244,13 +243,12 @@ def _separated(url: str, head: bytes, how: TextFormat) -> TableFormat:
     return best
 
 
-def _tried(url: str, head: bytes, how: TextFormat) -> tuple[TableFormat, float, str]:
+def _tried(url: str, how: TextFormat) -> tuple[TableFormat, float, str]:
     """The table as read with a separator, the share of rows that fit its header, and a problem of others."""
-    place = sources.place(url)
-    table = open_table(BytesIO(head), place, "csv", how)
     kind: Format = "tsv" if FORMATS.get(sources.ending(url)) == "tsv" and how.separator == "\t" else "csv"
-    found = _of_columns(url, kind, how, table.columns, table.columns)
-    rows: Iterator[RawRow] = islice(table.rows(found.columns), _TRIED_ROWS)
-    problems = [(row.line, row.problem) for row in rows]
+    with sources.opened(url) as file:
+        table = open_table(file, sources.place(url), "csv", how)
+        found = _of_columns(url, kind, how, table.columns, table.columns)
+        problems = [(row.line, row.problem) for row in islice(table.rows(found.columns), _TRIED_ROWS)]
     bad = [f"line {line}: {problem}" for line, problem in problems if problem is not None]
     return found, 1 - len(bad) / len(problems) if problems else 1.0, bad[0] if bad else ""

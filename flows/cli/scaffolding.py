@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 @click.option(
     "--positive", multiple=True, metavar="VALUE", help="A label that is positive; all others are negative."
 )
+@click.option(
+    "--negative",
+    multiple=True,
+    metavar="VALUE",
+    help="With --positive: one that is negative; not all others.",
+)
 @click.option("--label-threshold", type=float, metavar="N", help="Number from which on a label is positive.")
 @click.option("--id-column", metavar="NAME", help="The column of ids; default: a hash of the text.")
 @click.option("--group-column", metavar="NAME", help="Rows with the same value stay in one split.")

@@ -72,6 +72,8 @@ def test_three_values_are_mapped_by_naming_the_positive_ones(tmp_path: Path) -> 
     assert (e.value.option, set(e.value.choices)) == ("positive", {"good", "bad", "neutral"})
     found = roles(path, positive=("Good",))
     assert (found.positive, found.negative) == (("good",), ("bad", "neutral"))
+    found = roles(path, positive=("good",), negative=("bad",))
+    assert (found.positive, found.negative) == (("good",), ("bad",))
 
 
 def test_numbers_are_mapped_by_a_threshold(tmp_path: Path) -> None:
@@ -100,6 +102,7 @@ def test_numbers_are_mapped_by_a_threshold(tmp_path: Path) -> None:
         (texts(), {"label_column": "lable"}, "--label-column lable: .* did you mean 'label'"),
         (texts(), {"label_column": "text"}, "already is the text"),
         (texts(), {"positive": ("2",)}, "--positive 2: 'label' has no such value"),
+        (texts(), {"negative": ("0",)}, "--negative needs --positive"),
         (texts(), {"positive": ("0", "1")}, "all values of 'label' are named"),
         (texts(), {"positive": ("1",), "label_threshold": 1.0}, "give one"),
         (texts(), {"label_threshold": 9.0}, "on one side of it; they are from 0 to 1"),

@@ -86,6 +86,15 @@ def test_only_the_first_rows_of_a_large_table_are_read(
     assert (len(sample.rows), sample.whole) == (50, False)
 
 
+def test_long_texts_of_many_lines_are_whole_rows(tmp_path: Path) -> None:
+    head, *rows = texts(40)
+    long = "\n".join("a line, with commas, of a long letter" for _ in range(900))
+    path = write(tmp_path / "t.csv", [head, *([f"{a}\n{long}", b] for a, b in rows)])
+    assert path.stat().st_size > 1_200_000
+    found = detect(str(path))
+    assert (found.settings, len(read_sample(found).rows)) == ({}, 40)
+
+
 def test_columns_that_cannot_be_told_apart_are_ignored(tmp_path: Path) -> None:
     rows = with_column(with_column(with_column(texts(), "", ["x"]), "note", ["a"]), "note", ["b"])
     found = detect(str(write(tmp_path / "t.csv", rows)))
