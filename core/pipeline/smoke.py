@@ -38,6 +38,7 @@ from core.student.train_stage import total_steps, train
 from core.teacher.stage import forecasts, sample
 
 FILE = "projection.json"
+_TRAIN, _VAL, _ = SPLITS
 _STEPS = 4
 """Optimizer steps of a smoke run at most, in two segments: the second one does not load the model."""
 _GENERATED = 4
@@ -80,7 +81,7 @@ def full_split(full: ResolvedConfig, rows: int) -> Manifest:
     """
     store, context = Store.open(full.config.run.root), RunContext(full.config)
     parts = build(store, split.call(SplitSettings.of(full.config), context), LogProgress("split")).manifest
-    counts = _summary(store, parts).used_split_summary["train"].label_counts
+    counts = _summary(store, parts).used_split_summary[_TRAIN].label_counts
     fewest = min(counts.negative, counts.positive)
     if not all(apportion(min(rows, _limit(full.config, "train", rows)), [counts.negative, counts.positive])):
         needed = math.ceil((counts.negative + counts.positive) / (2 * fewest)) + 1
@@ -129,9 +130,8 @@ class Projection(Record):
         rows = ", ".join(f"{name} {n:,}" for name, n in self.sizes.items())
         steps = "" if self.steps is None else f", {self.steps:,} steps"
         yield f"Run {self.run} ({rows} rows{steps}) will take about {_duration(self.total_seconds)}:"
-        seconds = dict(self.seconds)
-        if self.teacher is not None:
-            seconds["the teacher's answers"] = self.teacher.seconds
+        asked = {} if self.teacher is None else {"the teacher's answers": self.teacher.seconds}
+        seconds = {**self.seconds, **asked}
         longest = sorted(((n, stage) for stage, n in seconds.items() if n >= 1), reverse=True)[:5]
         yield "  " + ", ".join(f"{stage} {_duration(n)}" for n, stage in longest)
         if self.teacher is None and self.student is None:
@@ -159,7 +159,7 @@ def projected(full: ResolvedConfig, parts: Manifest, smoke: str) -> Projection:
     if plan.context.capabilities.metered:
         plan.walk(distill)
         student = estimate(distill, plan)
-    steps = measured.full_steps(full.config, sizes["train"])
+    steps = measured.full_steps(full.config, sizes[_TRAIN])
     seconds = measured.project(full.config, sizes, steps)
     if teacher is not None:
         seconds.pop(sample.name, None)
@@ -248,7 +248,7 @@ class _Measured:
         """The steps of the full run, if as many of the answers are accepted as in the smoke run."""
         if not self.samples:
             return None
-        return total_steps(config.student, max(1, round(rows * self.samples / self.sizes["train"])))
+        return total_steps(config.student, max(1, round(rows * self.samples / self.sizes[_TRAIN])))
 
     def project(self, config: Config, full: Mapping[SplitName, int], steps: int | None) -> dict[str, float]:
         """Seconds by stage: those of the smoke run, and each measured rate times the additional work."""
@@ -266,7 +266,7 @@ class _Measured:
                 found[call.stage] += call.counts.seconds * (ratio - 1)
         if steps is not None and (speed := self._seconds_per_step()) is not None:
             evaluations = 1 + math.ceil(steps / config.evaluation.interval)
-            rows = min(full["val"], config.evaluation.max_examples or full["val"])
+            rows = min(full[_VAL], config.evaluation.max_examples or full[_VAL])
             done = [call.counts.rows for call in self.calls if call.stage == evaluate.name]
             found[train.name] += max(0, steps - self._stops()[-1]) * speed
             found[evaluate.name] += max(0, evaluations * rows - sum(done)) * per_row
