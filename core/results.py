@@ -94,7 +94,8 @@ class GridPoint(Record):
     """One regularization strength, with a range of n-grams, that a baseline tried on val."""
 
     C: float
-    ngram_range: tuple[int, int] | None = None
+    ngram_range: tuple[int, int] | None = Field(None, exclude_if=lambda value: value is None)
+    """None without n-grams, and then not written."""
     log_loss: float | None
     auroc: float | None
 

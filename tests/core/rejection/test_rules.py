@@ -125,7 +125,7 @@ def test_no_answer_makes_a_rule_raise(reasoning: str, text: str, raw: str) -> No
     judge(every, says(reasoning, raw_output=raw), Example("a", text, 0), context())
 
 
-def test_plug_in_rule_works_in_a_config_and_is_in_the_cache_key() -> None:
+def test_plug_in_rule_works_in_a_config_and_is_in_the_cache_key(request: pytest.FixtureRequest) -> None:
     @rule("shouts")
     class Shouts(RejectionRule):
         """The reasoning has too many exclamation marks."""
@@ -136,6 +136,7 @@ def test_plug_in_rule_works_in_a_config_and_is_in_the_cache_key() -> None:
             marks = (answer.reasoning or "").count("!")
             return f"{marks} exclamation marks" if marks > self.max_marks else None
 
+    request.addfinalizer(lambda: RULES.remove("shouts"))
     assert verdict("shouts", says("No!!!")) is None
     assert verdict({"rule": "shouts", "max_marks": 2}, says("No!!!")) == "3 exclamation marks"
     (built_in, shouts) = key_fields(RejectionConfig.model_validate({"rules": ["too_short", "shouts"]}))[
