@@ -43,6 +43,7 @@ _STEPS = 4
 """Optimizer steps of a smoke run at most, in two segments: the second one does not load the model."""
 _GENERATED = 4
 """Reasons that are generated for each split at most."""
+_OF_EACH_SEED = (train.name, evaluate.name, export.name, explain.name)
 _MINUTE = 60
 
 
@@ -135,7 +136,7 @@ class Projection(Record):
         longest = sorted(((n, stage) for stage, n in seconds.items() if n >= 1), reverse=True)[:5]
         yield "  " + ", ".join(f"{stage} {_duration(n)}" for n, stage in longest)
         if self.teacher is None and self.student is None:
-            yield "  It costs no money, without a live teacher and a training server."
+            yield "  It costs no money: it asks no live teacher and no training server."
         if (cost := self.teacher) is not None:
             money = "an unknown sum, see teacher.prices"
             if cost.usd is not None:
@@ -163,6 +164,8 @@ def projected(full: ResolvedConfig, parts: Manifest, smoke: str) -> Projection:
     seconds = measured.project(full.config, sizes, steps)
     if teacher is not None:
         seconds.pop(sample.name, None)
+    seeds = max(1, len(full.config.student.seeds))
+    seconds = {name: n * (seeds if name in _OF_EACH_SEED else 1) for name, n in seconds.items()}
     found = Projection(
         run=full.run_name,
         measured_by=smoke,
