@@ -96,6 +96,7 @@ def _fit_regression(
     embeddings: Embeddings | None,
 ) -> Baseline:
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     labels, val = [e.label for e in train], [e.label for e in splits.get("val", ())]
     if sum(labels) in (0, len(train)):
@@ -115,7 +116,8 @@ def _fit_regression(
             if rows
         }
         for c in GRID if chooses else (DEFAULT_C,):
-            fitted = LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+            with threadpool_limits(1):  # products this small take 20 times longer on two threads
+                fitted = LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
             model = Regression(settings, tfidf, fitted.coef_[0], float(fitted.intercept_[0]))
             scored = {
                 split: _scored(rows, model.applied(counted[split]) if rows else np.empty(0))

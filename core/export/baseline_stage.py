@@ -18,7 +18,7 @@ from core.export import bundle as files
 from core.export.bundle import BaselineBundle, BaselineContents, BundleColumns, EncoderReference, Labels
 from core.export.stage import BUNDLE
 from core.records import iter_examples
-from core.report.render import number
+from core.report import and_, name_of, number
 from core.stage import StageIO, stage
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def _card(settings: BaselineBundleSettings, contents: BaselineContents, decision
     needs = "" if contents.encoder is None else f" It needs the encoder `{contents.encoder.spec}`."
     threshold = decision.threshold.value
     decides = "It has no threshold" if threshold is None else f"Its threshold is {number(threshold)}"
-    auroc, macro_f1 = decision.metrics["auroc"], decision.metrics["macro_f1"]
+    measured = and_([f"{name_of(name)} {number(decision.metrics[name])}" for name in ("macro_f1", "auroc")])
     return (
         f"# Model card: {contents.title} of {settings.dataset}\n\n"
         f"A baseline that was fitted to the gold labels of train.{needs} {decides} "
-        f"({decision.threshold.reason}). On val, on which it was chosen, its macro-F1 is {number(macro_f1)} "
-        f"and its AUROC {number(auroc)}; the report of its run has the results on test.\n\n"
+        f"({decision.threshold.reason}). On val, on which it was chosen, it has {measured}; "
+        "the report of its run has the results on test.\n\n"
         f"The positive class is {', '.join(settings.positive)}; the negative one is "
         f"{', '.join(settings.negative)}. It gives no reasons.\n\n"
         '    understudy predict --model <this folder> --text "..."\n'

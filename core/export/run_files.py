@@ -215,8 +215,9 @@ def read_start(store: Store, name: str) -> PointerStart | None:
     """The pointer of a run to reinforce; None if it does not exist. Raises StoreError if it is damaged."""
     found = pointers.read(store, name)
     if found is not None and "scorer" in found:
+        published = BaselinePointer.from_json(found, store.where(f"model/{name}.json"))
         raise UserError(
-            f"model/{name}.json is a baseline ({found['scorer']}), which cannot be reinforced; publish the "
+            f"model/{name}.json is a baseline ({published.scorer}), which cannot be reinforced; publish the "
             f"student again with `understudy publish --run {name} --scorer student`"
         )
     return None if found is None else PointerStart.from_json(found, store.where(f"model/{name}.json"))

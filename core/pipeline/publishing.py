@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.data.stage import split as split_stage
 from core.errors import CLASSICAL, MissingInputError, UserError
 from core.evaluation.baselines import MODELS, baseline
@@ -54,16 +52,14 @@ def _baseline(view: RunView, scorer: str) -> tuple[list[str], BaselinePointer]:
             "baselines.encoder names the encoder of embeddings, and a run of an earlier version has to be "
             "repeated with the same config"
         )
-    inputs: dict[str, Any] = {
-        "split": view.earlier(split_stage.name, file=split_stage.shows),
-        "baseline": fitted,
-        "decision": view.earlier(f"decide/{scorer}", file=f"{DECISION} of {scorer}"),
-    }
-    call = bundle_baseline.call(settings, None, None, None, **inputs)
+    parts = view.earlier(split_stage.name, file=split_stage.shows)
+    decision = view.earlier(f"decide/{scorer}", file=f"{DECISION} of {scorer}")
+    call = bundle_baseline.call(settings, split=parts, baseline=fitted, decision=decision)
     built = build(view.store, call, LogProgress(call.label)).manifest
     view.record(call.slot, built, reused=False)
-    view.fill(built, {f: call.places[f"{BUNDLE}/"] + f.removeprefix(f"{BUNDLE}/") for f in built.files})
-    frozen = Decision.read(view.store.file(inputs["decision"], DECISION))
+    ((inside, place),) = call.places.items()
+    view.fill(built, {file: place + file.removeprefix(inside) for file in built.files})
+    frozen = Decision.read(view.store.file(decision, DECISION))
     pointer = BaselinePointer(
         saved_at=now(),
         run_name=view.name,
@@ -74,7 +70,7 @@ def _baseline(view: RunView, scorer: str) -> tuple[list[str], BaselinePointer]:
         threshold=frozen.threshold,
         threshold_reason=frozen.reason,
         calibrator=frozen.calibrator,
-        decision_path=f"{inputs['decision'].folder}/{DECISION}",
+        decision_path=f"{decision.folder}/{DECISION}",
         bundle_path=f"{built.folder}/{BUNDLE}",
     )
     return [pointer.bundle_path, pointer.decision_path, f"{pointer.run_dir}/{STUDENT.report}"], pointer
