@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="gold trains on the labels alone; the others ask a model that costs money.",
 )
-@click.option("--model", metavar="MODEL", help="The base model; default: SmolLM2-135M-Instruct.")
+@click.option(
+    "--model", metavar="MODEL", callback=readable, help="The base model; default: SmolLM2-135M-Instruct."
+)
 @click.option("--yes", is_flag=True, help="Ask nothing; what is unclear is an error.")
 def init(
     table: str, out: str | None, teacher: Teacher, model: str | None, yes: bool, **given: object
