@@ -57,7 +57,9 @@ def encode(source: ModelSource, texts: Sequence[str], progress: Progress | None 
     require_torch()
     import torch
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder)  # nosec B615  # a local folder
         model = AutoModel.from_pretrained(source.folder, dtype=torch.float32).eval()  # nosec B615
