@@ -8,11 +8,12 @@ import functools
 import numpy as np
 import pytest
 
+from core.errors import CLASSICAL, Part
 from core.evaluation.analysis import Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision, select
 from core.report.document import ReportData, conclusion
-from core.report.verdict import SHOWN, differences, headline, remarks, shown
+from core.report.verdict import SHOWN, differences, headline, recommendation, remarks, shown
 from tests.core.report.making import SCORERS, Scorer, as_page, examples, full, scored, usual
 
 
@@ -48,6 +49,31 @@ def test_a_baseline_that_wins_is_named() -> None:
     said = headline(against(2.0, 0.5, 7.0))
     assert "the student beats the untrained model" in said
     assert "loses to TF-IDF words" in said
+
+
+def recommended(student: float, **baselines: float) -> str:
+    """The recommendation for a student and baselines with these distances of the classes."""
+    scorers = [dataclasses.replace(SCORERS[0], apart=student), SCORERS[1]]
+    scorers += [Scorer(name, str(CLASSICAL[name]), "baseline", apart) for name, apart in baselines.items()]
+    return recommendation(usual(rows=240, scorers=scorers, teacher=False, reasoning=0))
+
+
+def test_the_cheapest_model_that_the_student_does_not_beat_is_recommended() -> None:
+    by_all = "Recommended: the student."
+    assert recommended(7.0, tfidf_words=0.5, tfidf_chars=0.5).startswith(by_all)
+    assert recommended(3.0, tfidf_words=0.2, tfidf_chars=3.0).startswith(
+        f"Recommended: {Part.TFIDF_CHARACTERS}. "
+    )
+    assert recommended(3.0, tfidf_words=3.0, embedding=3.0).startswith(f"Recommended: {Part.TFIDF_WORDS}. ")
+
+
+def test_a_model_that_beats_the_student_is_preferred_to_a_cheaper_one_that_does_not() -> None:
+    found = recommended(2.0, tfidf_words=2.0, embedding=9.0)
+    assert found.startswith(f"Recommended: {Part.EMBEDDING}. It is shown to be better than the student")
+
+
+def test_without_a_cheaper_model_nothing_is_recommended() -> None:
+    assert recommended(3.0) == ""
 
 
 def test_a_student_no_better_than_untrained_is_not_shown_to_benefit() -> None:
