@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from core.config import Config
 from core.config.loading import fields_at, leaves
@@ -33,6 +33,12 @@ pytestmark = pytest.mark.deployments
 SEGMENTS = ("1 to 2", "3 to 4", "5 to 6")
 OPTIONAL = ("SplitFiles", "TokenWeights", "EarlyStopping", "WandbConfig", "MlflowConfig")
 """Sections that are shown once they are chosen instead of None, wherever the config has one."""
+
+
+@pytest.fixture(scope="module")
+def chromium(deployed: PrefectServer, chromium: Browser) -> Browser:
+    """The browser, started after the deployments: Prefect's commands cannot run in its process."""
+    return chromium
 
 
 @pytest.fixture(scope="module")
