@@ -217,22 +217,26 @@ class Store:
 
         A manifest whose files are not intact is replaced, and with `replace` any.
         """
-        with explained(folder, "write"):
-            names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-            entries = {name: _entry(folder / name) for name in names}
-            durable.sync([p for p in folder.rglob("*") if p.is_dir()])
-            durable.sync([folder, folder.parent])
-        manifest = Manifest(
-            stage=stage,
-            key=key,
-            writer=folder.name,
-            created_at=now(),
-            files=entries,
-            ingredients=dict(ingredients),
-            summary=dict(summary),
-        )
-        if self.backend.folder is None:
-            manifest = self._uploaded(manifest, folder)
+        try:
+            with explained(folder, "write"):
+                names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+                entries = {name: _entry(folder / name) for name in names}
+                durable.sync([p for p in folder.rglob("*") if p.is_dir()])
+                durable.sync([folder, folder.parent])
+            manifest = Manifest(
+                stage=stage,
+                key=key,
+                writer=folder.name,
+                created_at=now(),
+                files=entries,
+                ingredients=dict(ingredients),
+                summary=dict(summary),
+            )
+            if self.backend.folder is None:
+                manifest = self._uploaded(manifest, folder)
+        except BaseException:  # a signal, too: no manifest names the folder yet
+            self.abandon(folder)
+            raise
         durable.failpoint(durable.FILES_WRITTEN, f"{stage}/{key}")
         kept = self._create(manifest, replace=replace)
         if kept is not manifest:

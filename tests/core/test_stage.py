@@ -102,6 +102,19 @@ def test_failed_stage_leaves_no_partial_object(store: Store, error: Exception) -
     assert store.backend.list("objects") == []
 
 
+def test_a_signal_before_the_manifest_leaves_no_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(paths: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = store.begin("split", "interrupted")
+    (folder / "a.txt").write_text("a")
+    monkeypatch.setattr(durable, "sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.commit("split", "interrupted", folder, {}, {})
+    assert not folder.exists()
+    assert store.find("split", "interrupted") is None
+
+
 def test_a_signal_after_the_manifest_was_written_keeps_the_object(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
