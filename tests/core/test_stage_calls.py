@@ -400,8 +400,8 @@ def test_two_runs_that_need_an_object_at_once_build_it_once(store: Store) -> Non
         one, other = (made.result() for made in [pool.submit(build_it) for _ in range(2)])
     assert one.manifest == other.manifest
     assert {one.reused, other.reused} == {True, False}
-    ((lease,),) = calls
-    assert declared().call(Settings()).key in lease
+    (leases,) = calls
+    assert f"leases/measure/{declared().call(Settings()).key}.json" in leases
 
 
 def test_an_object_that_exists_is_returned_without_waiting_for_its_lease(store: Store) -> None:
