@@ -49,40 +49,57 @@ def find_encoder(spec: str) -> ModelSource:
     return found
 
 
+class Encoder:
+    """An encoder with its model in memory; one caller at a time."""
+
+    def __init__(self, source: ModelSource) -> None:
+        """Load the model in float32. Raises ModelError."""
+        require_torch()
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(source.folder)  # nosec B615  # a local folder
+            self._model = AutoModel.from_pretrained(source.folder, dtype=torch.float32).eval()  # nosec B615
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"encoder {source.folder} cannot be loaded ({reason})") from error
+        self._limit = int(_read(source.folder / _LIMIT).get("max_seq_length") or _LONGEST)
+        self._mean = _read(source.folder / _POOLING).get(_CLS) is not True
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        """Return one unit vector per text, of shape (texts, dimensions), computed in float32.
+
+        A text longer than the encoder's limit is cut off there.
+        """
+        import torch
+
+        out = np.zeros((len(texts), int(self._model.config.hidden_size)), np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _ROWS):
+            rows = order[start : start + _ROWS]
+            batch = self._tokenizer(
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=self._limit,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                tokens = self._model(**batch).last_hidden_state
+            kept = batch["attention_mask"].unsqueeze(-1).to(tokens.dtype)
+            pooled = (tokens * kept).sum(1) / kept.sum(1).clamp(min=1e-9) if self._mean else tokens[:, 0]
+            out[rows] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+            if progress is not None:
+                progress.update(start + len(rows), len(texts))
+        return out
+
+
 def encode(source: ModelSource, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-    """Return one unit vector per text, of shape (texts, dimensions), computed in float32.
-
-    A text longer than the encoder's limit is cut off there. Raises ModelError.
-    """
-    require_torch()
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)  # nosec B615  # a local folder
-        model = AutoModel.from_pretrained(source.folder, dtype=torch.float32).eval()  # nosec B615
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ModelError(f"encoder {source.folder} cannot be loaded ({reason})") from error
-    limit = int(_read(source.folder / _LIMIT).get("max_seq_length") or _LONGEST)
-    mean = _read(source.folder / _POOLING).get(_CLS) is not True
-    out = np.zeros((len(texts), int(model.config.hidden_size)), np.float32)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for start in range(0, len(order), _ROWS):
-        rows = order[start : start + _ROWS]
-        batch = tokenizer(
-            [texts[i] for i in rows], padding=True, truncation=True, max_length=limit, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            tokens = model(**batch).last_hidden_state
-        kept = batch["attention_mask"].unsqueeze(-1).to(tokens.dtype)
-        pooled = (tokens * kept).sum(1) / kept.sum(1).clamp(min=1e-9) if mean else tokens[:, 0]
-        out[rows] = torch.nn.functional.normalize(pooled, dim=1).numpy()
-        if progress is not None:
-            progress.update(start + len(rows), len(texts))
-    return out
+    """Return the vectors of texts by an encoder that is loaded for them. Raises ModelError."""
+    return Encoder(source).encode(texts, progress)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

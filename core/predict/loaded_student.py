@@ -20,7 +20,7 @@ from core.durable import user_cache, whole_folder
 from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.decision import Decision
-from core.evaluation.embeddings import encode
+from core.evaluation.embeddings import Encoder
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.export import Weights
@@ -195,12 +195,13 @@ class LoadedBaseline(LoadedModel):
     def __init__(self, bundle: BaselineBundle, encoder: str | None = None) -> None:
         """`encoder` is where its encoder is, by default where it was. Raises ModelError for another one."""
         super().__init__(bundle.contents.labels, bundle.decision)
-        self.bundle, self._encoder = bundle, bundle.encoder(encoder)
+        source = bundle.encoder(encoder)
+        self.bundle, self._encoder = bundle, None if source is None else Encoder(source)
 
     def score(self, texts: Sequence[str], *, reasoning: bool, progress: Progress) -> Predictions:
         if reasoning:
             raise UserError(f"{self.bundle.contents.title} gives no reasoning; leave it out")
-        vectors = None if self._encoder is None else encode(self._encoder, texts, progress)
+        vectors = None if self._encoder is None else self._encoder.encode(texts, progress)
         found = self.bundle.model.probability(texts, vectors)
         progress.update(len(texts), len(texts))
         return Predictions.of([str(i) for i in range(len(texts))], found)
